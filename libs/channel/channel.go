@@ -1,0 +1,326 @@
+// Package channel is the contract of an adapter: what a channel must be able to say of a provider's
+// requests, and what it may do beyond. Adapters see bytes and headers and give events and replies back;
+// they never see a ResponseWriter, Kafka or SQL.
+package channel
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Adapter turns one provider's webhooks into events. Both methods are pure: no calls, no clock of their
+// own, safe for concurrent use.
+type Adapter interface {
+	// Name is the channel's name: folder, topic segment and path segment.
+	Name() string
+	// Verify checks the request's signature on the raw bytes, in constant time, accepting any of the
+	// secrets (rotation). It parses nothing. A refusal is an error with class Unverified; its text never
+	// carries anything of the body.
+	Verify(r *Request, secrets Secrets) error
+	// Normalise reads a verified request. One bad item does not lose the rest: it is reported in
+	// Result.Faults. An error means that the request is not what its content type promises (400).
+	Normalise(r *Request) (Result, error)
+}
+
+// Challenger answers a provider's handshake: a GET, or an event that only asks for an echo. ok is false
+// when the request is none. It is called after Verify for a POST, and instead of it for a GET.
+type Challenger interface {
+	Challenge(r *Request, secrets Secrets) (reply Reply, ok bool, err error)
+}
+
+// Sender causes one visible effect at the provider.
+type Sender interface {
+	// Check refuses, before any call, what the channel can't do. The error is an *Error.
+	Check(out *Outgoing) error
+	// Send makes the call. An *Error says what came of it; any other error, or an *Error that is not
+	// NotTaken, leaves the outcome unknown unless its class is a definite refusal.
+	Send(ctx context.Context, out *Outgoing) (Sent, error)
+	// Pace names what the provider limits (a Slack channel, a sender's number) and how often it may be
+	// used.
+	Pace(out *Outgoing) Pace
+}
+
+// Fetcher fetches what an event only names.
+type Fetcher interface {
+	// Media is where an attachment lies and with which headers to ask for it. The mesh makes the request
+	// itself: public addresses only, bounded in size and time. Allowed hosts may be named for credentials:
+	// headers are sent to these only.
+	Media(conn *Connection, ref MediaRef) (MediaRequest, error)
+	// Profile asks the provider about a person; ok is false where it has nothing.
+	Profile(ctx context.Context, conn *Connection, identity Identity) (p Profile, ok bool, err error)
+}
+
+// Request is a webhook as it came.
+type Request struct {
+	Method string
+	// Ref of POST /webhooks/<channel>/<ref>: an app's name or a connection's id.
+	Ref string
+	// URL as the provider saw it: scheme and host behind trusted proxies, query kept.
+	URL    *url.URL
+	Header http.Header
+	Body   []byte
+	// ReceivedAt on the mesh's clock.
+	ReceivedAt time.Time
+	// App is the app that ref names, where it names one; AppIDs of ours decide what is our own echo.
+	AppID string
+	// Settings of the connection that ref names, where it names one.
+	Settings map[string]string
+}
+
+// Secrets that a signature may be made with, newest first. Never log them.
+type Secrets []string
+
+// Reply is the answer to a request that was taken in. The zero Reply is 200 with an empty body.
+type Reply struct {
+	Status      int
+	ContentType string
+	Body        []byte
+}
+
+// Result of normalising one request.
+type Result struct {
+	Events []Event
+	Reply  Reply
+	// Unknown counts, by the provider's type, what is not an event of ours. The type must come from a
+	// provider's vocabulary, not from a person.
+	Unknown []string
+	// Faults are items that could not be read: a short class each. The rest counts.
+	Faults []string
+	// SignedAt is the time the provider signed, if it does (erased identities are checked by it).
+	SignedAt time.Time
+}
+
+// Type of an Event.
+type Type string
+
+// Event types; the words of tributary.v1.EventType.
+const (
+	TypeMessage    Type = "message"
+	TypeEdit       Type = "edit"
+	TypeDeletion   Type = "deletion"
+	TypeReaction   Type = "reaction"
+	TypeReceipt    Type = "receipt"
+	TypeProfile    Type = "profile"
+	TypeConsent    Type = "consent"
+	TypeRevocation Type = "revocation"
+	TypeMembership Type = "membership"
+)
+
+// Event is one thing that happened at a provider, before sealing.
+type Event struct {
+	Type Type
+	// Account is the connection's external id; empty where ref names the connection.
+	Account string
+	// Key is the provider's own id of this event, the same in every redelivery. The event id is made of
+	// it, the connection and IDTime.
+	Key string
+	// IDTime is the provider's time where every redelivery repeats it, else zero.
+	IDTime time.Time
+	// Order in microseconds; 0 where the provider gives none (the time of receipt then counts).
+	Order int64
+	// SourceType is the provider's own type.
+	SourceType string
+	// Outbound: sent by the connection's side elsewhere than through the mesh.
+	Outbound  bool
+	Automated bool
+	Thread    Thread
+	// Author acted: a subject is made for them where Type is an act of the person (message, edit,
+	// reaction, consent); otherwise it is only looked up, and the event dropped when there is none.
+	Author *Identity
+	// Contact is the one-to-one partner. Nil in a group.
+	Contact *Identity
+	// ExternalID is the message's id at the provider; Target the one that an edit, deletion, reaction or
+	// receipt is about.
+	ExternalID, Target, ReplyTo string
+	Content                     *Content
+	Emoji                       string
+	Removed                     bool
+	Receipt                     *Receipt
+	Profile                     *Profile
+	Consent                     *Consent
+	Technical                   map[string]string
+	// Reason of a revocation: a word of the provider's vocabulary.
+	Reason string
+}
+
+// Identity is a person as the provider names them.
+type Identity struct {
+	// Kind is a namespace: slack_user, phone.
+	Kind string
+	// Value is normalised and unique within Kind in a workspace ("T012:U345", "+41791234567").
+	Value string
+}
+
+// Thread is where a conversation takes place.
+type Thread struct {
+	// ID is the provider's reference, enough to answer there. The conversation key of a group is made of
+	// Key (or ID where Key is empty).
+	ID    string
+	Key   string
+	Group bool
+	// ConversationKey, where a receipt or an echo carries it.
+	ConversationKey string
+}
+
+// Content is what a person wrote.
+type Content struct {
+	Text        string
+	HTML        string
+	Subject     string
+	Attachments []Attachment
+	Mentions    []Mention
+}
+
+// Attachment of a message. URL and Name are personal data and are sealed.
+type Attachment struct {
+	// Ref is the item's own id or place in the message, the same in every redelivery.
+	Ref         string
+	Kind        string // image, audio, video, file
+	Name        string
+	ContentType string
+	Size        int64
+	URL         string
+}
+
+// Mention marks Text[Start:Start+Length] (bytes) as naming a person.
+type Mention struct {
+	Start, Length int
+	Identity      Identity
+}
+
+// Status words of tributary.v1.Status that a provider's receipt may bring.
+type Status string
+
+// Statuses.
+const (
+	StatusSent      Status = "sent"
+	StatusFailed    Status = "failed"
+	StatusDelivered Status = "delivered"
+	StatusRead      Status = "read"
+)
+
+// Receipt says what became of an outbound message.
+type Receipt struct {
+	MessageID string
+	Part      int32
+	Attempt   int32
+	Status    Status
+	Class     Class
+	Code      string
+	// Through makes it a range: everything sent up to then.
+	Through time.Time
+	// ExternalID and SentOrder of the provider's message, where the receipt names them.
+	ExternalID string
+	SentOrder  int64
+}
+
+// Profile of a person.
+type Profile struct {
+	Name, AvatarURL, Email, Phone, Handle, Locale, TimeZone string
+}
+
+// Consent words: Action is opt_out, opt_in or flagged; Source is keyword, provider or free_text.
+type Consent struct {
+	Action, Source string
+	WorkspaceWide  bool
+}
+
+// Connection is one messaging account, with its credentials opened. Never log it.
+type Connection struct {
+	ID, WorkspaceID, Channel, ExternalID, AppExternalID string
+	Settings                                            map[string]string
+	Credentials                                         map[string]string
+}
+
+// Outgoing is one part of a message on its way to the provider.
+type Outgoing struct {
+	Connection      *Connection
+	MessageID       string
+	Part, Attempt   int32
+	ConversationKey string
+	Thread          Thread
+	ReplyTo         string
+	// To is the address, for channels that need one.
+	To         string
+	Text       string
+	Attachment *OutgoingAttachment
+	// CallbackURL is where the provider shall send receipts of this part; empty when the mesh has no
+	// public URL.
+	CallbackURL string
+	ByMember    bool
+}
+
+// OutgoingAttachment is a file to upload, or to be fetched by the provider at URL.
+type OutgoingAttachment struct {
+	Name, ContentType string
+	Size              int64
+	// Open gives the plain bytes.
+	Open func(ctx context.Context) (io.ReadCloser, error)
+	// URL is a public, signed, short-lived address of the same bytes; empty when the mesh has none.
+	URL string
+}
+
+// Sent is the provider's word that it took the message.
+type Sent struct {
+	ExternalID string
+	// Order is the provider's own time of the message in microseconds, where its inbound events carry one.
+	Order int64
+}
+
+// Pace is a provider's limit. A zero Every means none.
+type Pace struct {
+	Key   string
+	Every time.Duration
+	Burst int
+}
+
+// MediaRef names an attachment to fetch, as the event had it.
+type MediaRef struct {
+	URL, ExternalID, ContentType string
+}
+
+// MediaRequest is how to ask for an attachment.
+type MediaRequest struct {
+	URL    string
+	Header http.Header
+	// HeaderHosts are the hosts that Header may be sent to; redirects to others lose it.
+	HeaderHosts []string
+}
+
+// Class of an error; tributary.v1.ErrorClass and, for requests, Unverified.
+type Class string
+
+// Classes.
+const (
+	ClassRetry        Class = "retry"
+	ClassReauthorise  Class = "reauthorise"
+	ClassReject       Class = "reject"
+	ClassWindowClosed Class = "window_closed"
+	ClassOptedOut     Class = "opted_out"
+	ClassExpired      Class = "expired"
+	ClassUnverified   Class = "unverified"
+)
+
+// Error of a provider, mapped once, where the provider's answer is read. Code is the provider's own
+// code or a word of ours, never its free text.
+type Error struct {
+	Class Class
+	Code  string
+	// Sentence a member may read; never a person's data.
+	Sentence string
+	// NotTaken: the provider surely did not take the message, so that the call may be made again.
+	NotTaken bool
+	// RetryAfter, where the provider names a pause.
+	RetryAfter time.Duration
+}
+
+func (e *Error) Error() string { return string(e.Class) + ": " + e.Code }
+
+// Timed is for channels whose message ids at the provider carry the message's time (Slack's ts). Message
+// ids are then made with it, which keeps databases' indexes local.
+type Timed interface {
+	MessageTime(externalID string) time.Time
+}

@@ -1,0 +1,78 @@
+package channel
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Namespace of the mesh's UUIDv5s.
+var namespace = uuid.MustParse("6f1d1c1e-5a36-5b0e-9c1f-7d1f6c0a7b11")
+
+// EventID is the id of an event: a UUIDv8 of the provider's time (zero where it does not repeat it) and
+// a hash of the connection, the event's type and the provider's own id for it.
+func EventID(connectionID string, t Type, key string, at time.Time) string {
+	return uuid8(at, "event", connectionID, string(t), key)
+}
+
+// MessageID is the id of the message that a provider knows by externalID on a connection. at is the
+// message's own time where the provider's id of it implies one (Slack ts), else zero; every event that
+// names the message must derive the same.
+func MessageID(connectionID, externalID string, at time.Time) string {
+	return uuid8(at, "message", connectionID, externalID)
+}
+
+// AttachmentID is the id of an item of a message.
+func AttachmentID(messageID, ref string) string {
+	return uuid8(time.Time{}, "attachment", messageID, ref)
+}
+
+// DirectKey is the conversation key of a one-to-one conversation.
+func DirectKey(subjectID, connectionID string) string {
+	return uuid5("direct", subjectID, connectionID)
+}
+
+// GroupKey is the conversation key of a group conversation at a connection.
+func GroupKey(connectionID, threadKey string) string {
+	return uuid5("group", connectionID, threadKey)
+}
+
+// CommandID is the id of the command for a part and attempt.
+func CommandID(messageID string, part, attempt int32) string {
+	var b [8]byte
+	binary.BigEndian.PutUint32(b[:4], uint32(part))
+	binary.BigEndian.PutUint32(b[4:], uint32(attempt))
+	return uuid5("command", messageID, string(b[:]))
+}
+
+// ContactID is the id of the contact whose smallest subject id this is.
+func ContactID(subjectID string) string { return uuid5("contact", subjectID) }
+
+func uuid5(fields ...string) string {
+	return uuid.NewSHA1(namespace, joined(fields)).String()
+}
+
+func uuid8(at time.Time, fields ...string) string {
+	sum := sha256.Sum256(joined(fields))
+	var u uuid.UUID
+	if !at.IsZero() {
+		ms := uint64(at.UnixMilli())
+		u[0], u[1], u[2], u[3], u[4], u[5] = byte(ms>>40), byte(ms>>32), byte(ms>>24), byte(ms>>16), byte(ms>>8), byte(ms)
+	}
+	copy(u[6:], sum[:10])
+	u[6] = u[6]&0x0f | 0x80 // version 8
+	u[8] = u[8]&0x3f | 0x80 // RFC 9562 variant
+	return u.String()
+}
+
+// joined makes one unambiguous byte string of many: each with its length in front.
+func joined(fields []string) []byte {
+	var b []byte
+	for _, f := range fields {
+		b = binary.AppendUvarint(b, uint64(len(f)))
+		b = append(b, f...)
+	}
+	return b
+}
