@@ -1,0 +1,206 @@
+// Package sqldb opens, migrates and transacts on SQLite and PostgreSQL with one SQL text: $n
+// parameters, app-made ids as text, times as UTC microseconds in BIGINT, ON CONFLICT, RETURNING. There is
+// no dialect layer: what the two do not share is not used.
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	_ "modernc.org/sqlite" // registers the driver
+)
+
+// DB is a service's database. On SQLite it is one file in WAL mode with one writer (BEGIN IMMEDIATE,
+// synchronous=FULL) and a pool of readers; on PostgreSQL one pool.
+type DB struct {
+	write, read *sql.DB
+	dialect     goose.Dialect
+}
+
+// Config of a DB.
+type Config struct {
+	// URL: postgres://… or sqlite:<path>.
+	URL string
+	// Migrations are goose's *.sql files, at the root or in a folder "migrations". They are applied at
+	// Open, under a lock that several replicas may race for.
+	Migrations fs.FS
+	// MaxConns bounds the pool (PostgreSQL's, SQLite's readers); 0 is 10.
+	MaxConns int
+}
+
+// serverSettings keep a stopped or slow process from holding the others.
+var serverSettings = map[string]string{
+	"idle_in_transaction_session_timeout": "10s",
+	"lock_timeout":                        "5s",
+	"statement_timeout":                   "30s",
+	"timezone":                            "UTC",
+}
+
+// Open opens the database and brings its schema up to date.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	if cfg.MaxConns <= 0 {
+		cfg.MaxConns = 10
+	}
+	var db *DB
+	var err error
+	if path, ok := strings.CutPrefix(cfg.URL, "sqlite:"); ok {
+		db, err = openSQLite(path, cfg.MaxConns)
+	} else {
+		db, err = openPostgres(cfg.URL, cfg.MaxConns)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := db.migrate(ctx, cfg.Migrations); err != nil {
+		return nil, errors.Join(fmt.Errorf("migrate: %w", err), db.Close())
+	}
+	return db, nil
+}
+
+func openSQLite(path string, readers int) (*DB, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	dsn := func(more ...string) string {
+		q := url.Values{"_pragma": append([]string{
+			"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
+			"cache_size(-4096)", "secure_delete(1)",
+		}, more...)}
+		return "file:" + url.PathEscape(path) + "?" + q.Encode()
+	}
+	write, err := sql.Open("sqlite", dsn()+"&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	write.SetMaxOpenConns(1)
+	read, err := sql.Open("sqlite", dsn("query_only(1)"))
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(2)
+	return &DB{write: write, read: read, dialect: goose.DialectSQLite3}, nil
+}
+
+func openPostgres(dsn string, conns int) (*DB, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, errors.New("database URL is neither sqlite:<path> nor a PostgreSQL URL") // the cause may quote a password
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 5 * time.Second
+	}
+	for name, value := range serverSettings {
+		if _, given := cfg.RuntimeParams[name]; !given {
+			cfg.RuntimeParams[name] = value
+		}
+	}
+	pool := stdlib.OpenDB(*cfg)
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	return &DB{write: pool, read: pool, dialect: goose.DialectPostgres}, nil
+}
+
+func (db *DB) migrate(ctx context.Context, files fs.FS) error {
+	if files == nil {
+		return nil
+	}
+	if sub, err := fs.Stat(files, "migrations"); err == nil && sub.IsDir() {
+		if files, err = fs.Sub(files, "migrations"); err != nil {
+			return err
+		}
+	}
+	var opts []goose.ProviderOption
+	if db.dialect == goose.DialectPostgres {
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		opts = append(opts, goose.WithSessionLocker(locker))
+	}
+	p, err := goose.NewProvider(db.dialect, db.write, files, opts...)
+	if err != nil {
+		return err
+	}
+	_, err = p.Up(ctx)
+	return err
+}
+
+// Close closes the pools; on SQLite it also folds the WAL into the file.
+func (db *DB) Close() error {
+	if db.read == db.write {
+		return db.write.Close()
+	}
+	return errors.Join(db.read.Close(), db.write.Close())
+}
+
+// Dialect is "sqlite3" or "postgres": for tests and messages, never to choose SQL by.
+func (db *DB) Dialect() string { return string(db.dialect) }
+
+// Ping tells whether the database answers.
+func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
+
+// maxTries bounds how often Tx runs a transaction that lost against another.
+const maxTries = 10
+
+// Tx runs f in a write transaction and commits when it returns nil. A transaction that lost against
+// another (serialisation fault, deadlock, busy) is run again, so f must be repeatable; any other error of
+// f rolls back and is returned as it is. An error of the commit itself leaves the outcome unknown.
+func (db *DB) Tx(ctx context.Context, f func(tx *sql.Tx) error) error {
+	for try := 1; ; try++ {
+		err := run(ctx, db.write, nil, f)
+		if err == nil || try == maxTries || !lostRace(err) {
+			return err
+		}
+		pause := time.Duration(rand.Int64N(int64(min(1<<try, 200)))+1) * time.Millisecond
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// View runs f on one consistent state of the database; f may not write.
+func (db *DB) View(ctx context.Context, f func(tx *sql.Tx) error) error {
+	return run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.snapshot()}, f)
+}
+
+func (db *DB) snapshot() sql.IsolationLevel {
+	if db.dialect == goose.DialectPostgres {
+		return sql.LevelRepeatableRead
+	}
+	return sql.LevelDefault // SQLite's readers always see one state
+}
+
+func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(tx *sql.Tx) error) (err error) {
+	tx, err := pool.BeginTx(ctx, opts)
+	if err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		if !done { // f failed or panicked
+			_ = tx.Rollback()
+		}
+	}()
+	if err := f(tx); err != nil {
+		return err
+	}
+	done = true
+	return tx.Commit()
+}
