@@ -1,5 +1,10 @@
 package channel
 
+import (
+	"errors"
+	"slices"
+)
+
 // Features is what the rest of the mesh must know of a channel without knowing its code. It is generated
 // from services/<name>/channel.yaml into features_gen.go.
 type Features struct {
@@ -26,4 +31,25 @@ type Features struct {
 	Interfaces []string `yaml:"interfaces"`
 	// Longest call to the provider that the adapter makes, in seconds.
 	LongestCall int `yaml:"longest_call"`
+}
+
+// Validate names every fault of a channel.yaml.
+func (f Features) Validate() error {
+	var faults []error
+	check := func(ok bool, fault string) {
+		if !ok {
+			faults = append(faults, errors.New(fault))
+		}
+	}
+	check(f.Name != "" && f.Title != "", "name and title are required")
+	check(f.Ref == "app" || f.Ref == "connection", "ref is app or connection")
+	check(f.BodyLimit > 0, "body_limit is a number of bytes")
+	check(f.TextLimit > 0, "text_limit is a number")
+	check(f.TextUnit == "characters" || f.TextUnit == "utf16", "text_unit is characters or utf16")
+	check(f.IdentityKind != "", "identity_kind is required")
+	check(f.LongestCall > 0, "longest_call is a number of seconds")
+	for _, i := range f.Interfaces {
+		check(slices.Contains([]string{"challenger", "sender", "fetcher", "timed"}, i), "interfaces: "+i+" is none")
+	}
+	return errors.Join(faults...)
 }
