@@ -1,0 +1,74 @@
+# Tributary: `make` alone is what a commit needs; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := check
+
+PORT ?= 8080
+TRIBUTARY_DATA ?= .tributary
+PARTS ?= embedded
+export PORT TRIBUTARY_DATA PARTS
+
+MODULES := $(shell sed -n 's/^\t\.\///p' go.work)
+PACKAGES := $(MODULES:%=./%/...)
+# A pinned tool, built from its own module: $(call tool,<module>,<name>) is the path of its binary.
+tool = $$(cd deploy/tools/$(1) && GOWORK=off go tool -n $(2))
+# Where `make services` runs, tests and the demo find its parts in this file.
+SERVICES_ENV = $${TRIBUTARY_SERVICES:-.services}/env
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: check
+check: lint test ## Lint and test: what a commit needs
+
+.PHONY: up
+up: build ## Build and run the mesh on http://127.0.0.1:$(PORT), data in $(TRIBUTARY_DATA)
+	@exec bin/tributary up
+
+.PHONY: build
+build: ## Build the command line into bin/
+	@go build -o bin/tributary ./services/standalone/cmd/tributary
+
+.PHONY: demo
+demo: ## Show the whole way of a message, and an erasure with proof (PARTS=real: own processes, Kafka, PostgreSQL)
+	@if [ "$(PARTS)" = real ]; then $(MAKE) --no-print-directory services; . $(SERVICES_ENV); fi; \
+	go build -o bin/ ./services/standalone/cmd/tributary $(if $(filter real,$(PARTS)),./services/slack/cmd/slack ./services/sms/cmd/sms ./services/conversation/cmd/conversation ./services/privacy/cmd/privacy ./services/connect/cmd/connect) && \
+	go run ./deploy/demo -bin bin -parts $(PARTS)
+
+.PHONY: test
+test: ## Run every test; on Kafka and PostgreSQL too where `make services` runs (with CI=true: starts and requires them)
+	@if [ "$${CI:-}" = true ]; then $(MAKE) --no-print-directory services; fi; \
+	if [ -f $(SERVICES_ENV) ]; then . $(SERVICES_ENV); fi; \
+	$(call tool,test,gotestsum) --format pkgname-and-test-fails --hide-summary=output -- -timeout 15m -p 2 $(PACKAGES)
+
+.PHONY: lint
+lint: verify ## Format, vet, golangci-lint, tidy modules, builds without the workspace
+	@out=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
+	@lint=$(call tool,lint,golangci-lint); for m in $(MODULES); do echo "lint $$m"; \
+	  (cd $$m && go vet ./... && GOWORK=off go build ./... && GOWORK=off go mod tidy -diff && $$lint run ./...); done
+
+.PHONY: generate
+generate: ## Regenerate what is generated: protobuf, lists from channel.yaml, settings tables
+	@export PATH=$$(dirname $(call tool,proto,buf)):$$(dirname $(call tool,proto,protoc-gen-go)):$$(dirname $(call tool,proto,protoc-gen-go-grpc)):$$PATH; \
+	cd proto && buf lint && buf generate
+	@go run ./libs/channel/generate
+	@go run ./services/standalone/cmd/tributary settings -write .
+
+.PHONY: verify
+verify: ## Fail when a generated file is not what `make generate` makes
+	@before=$$(git status --porcelain; git diff | cksum); $(MAKE) --no-print-directory generate; \
+	after=$$(git status --porcelain; git diff | cksum); \
+	[ "$$before" = "$$after" ] || { echo "generated files are out of date: run make generate and commit"; git status --short; exit 1; }
+
+.PHONY: services
+services: ## Start Kafka and PostgreSQL for tests on loopback
+	@deploy/services/up
+
+.PHONY: services-down
+services-down: ## Stop them
+	@deploy/services/down
+
+.PHONY: clean
+clean: ## Remove what was built (not your data)
+	@rm -rf bin
