@@ -43,7 +43,7 @@ func generate(root string) error {
 	for _, s := range services {
 		modules = append(modules, "services/"+s)
 	}
-	for _, own := range []string{"services/standalone", "deploy/demo", "deploy/bench", "deploy/proof"} {
+	for _, own := range []string{"deploy", "services/standalone"} {
 		if _, err := os.Stat(filepath.Join(root, own, "go.mod")); err == nil {
 			modules = append(modules, own)
 		}
