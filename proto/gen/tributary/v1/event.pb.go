@@ -914,7 +914,11 @@ type ChannelEvent struct {
 	// Why a revocation came (app_uninstalled, tokens_revoked, invalid_auth).
 	Reason string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The identity kind and channel of author_subject, for the contact's identity list (slack_user, phone).
-	IdentityKind  string `protobuf:"bytes,25,opt,name=identity_kind,json=identityKind,proto3" json:"identity_kind,omitempty"`
+	IdentityKind string `protobuf:"bytes,25,opt,name=identity_kind,json=identityKind,proto3" json:"identity_kind,omitempty"`
+	// The message that this event is, or that target_external_id names (channel.MessageID: connection,
+	// external id and, where the id implies one, its time). Part of the origin of the event's content and
+	// reaction key. Empty where the event is about no message; a receipt names its own in receipt.
+	MessageId     string `protobuf:"bytes,26,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1120,6 +1124,13 @@ func (x *ChannelEvent) GetReason() string {
 func (x *ChannelEvent) GetIdentityKind() string {
 	if x != nil {
 		return x.IdentityKind
+	}
+	return ""
+}
+
+func (x *ChannelEvent) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
 	}
 	return ""
 }
@@ -1741,7 +1752,7 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"\aConsent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12%\n" +
 	"\x0eworkspace_wide\x18\x02 \x01(\bR\rworkspaceWide\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"\xf6\a\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"\x95\b\n" +
 	"\fChannelEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x12#\n" +
@@ -1770,7 +1781,9 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"\x05parts\x18\x16 \x03(\v2\x18.tributary.v1.SealedPartR\x05parts\x12%\n" +
 	"\x0eorder_received\x18\x17 \x01(\bR\rorderReceived\x12\x16\n" +
 	"\x06reason\x18\x18 \x01(\tR\x06reason\x12#\n" +
-	"\ridentity_kind\x18\x19 \x01(\tR\fidentityKind\"\xd0\x01\n" +
+	"\ridentity_kind\x18\x19 \x01(\tR\fidentityKind\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x1a \x01(\tR\tmessageId\"\xd0\x01\n" +
 	"\aContent\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
 	"\x04html\x18\x02 \x01(\tR\x04html\x12\x18\n" +
