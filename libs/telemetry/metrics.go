@@ -1,0 +1,41 @@
+package telemetry
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/attribute"
+	promexporter "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+)
+
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// meterProvider feeds the process's one registry; the label service tells whose a series is.
+func (p *process) meterProvider(service string) (metric.MeterProvider, error) {
+	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"service": service}, p.registry)
+	exporter, err := promexporter.New(
+		promexporter.WithRegisterer(registerer),
+		promexporter.WithoutTargetInfo(),
+		promexporter.WithoutScopeInfo(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("telemetry: metrics of %s: %w", service, err)
+	}
+	return sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter), sdkmetric.WithView(withoutCallersHost())), nil
+}
+
+// withoutCallersHost drops what a caller chooses by its Host header: it would let anybody make series
+// without bound.
+func withoutCallersHost() sdkmetric.View {
+	return sdkmetric.NewView(
+		sdkmetric.Instrument{Name: "http.server.*"},
+		sdkmetric.Stream{AttributeFilter: attribute.NewDenyKeysFilter("server.address", "server.port")},
+	)
+}
