@@ -1,0 +1,120 @@
+package seal
+
+import (
+	"context"
+	"sync"
+)
+
+// batcher turns what many callers ask at once into few calls: questions wait only while parallel calls
+// are on their way, and equal ones share one answer. A call goes on for the others when a caller leaves.
+type batcher[Q comparable, A any] struct {
+	// ask answers the questions in order, within a deadline of its own.
+	ask func(ctx context.Context, questions []Q) ([]A, error)
+	// group keeps questions apart that can't share a call; nil: all can.
+	group func(Q) any
+
+	mu      sync.Mutex
+	open    map[Q]*answer[A] // waiting or on their way
+	waiting []Q
+	running int
+}
+
+type answer[A any] struct {
+	done  chan struct{}
+	value A
+	err   error
+}
+
+const (
+	parallelCalls = 4
+	// maxWaiting bounds the questions that wait; beyond it the registry counts as unavailable.
+	maxWaiting = 64 * MaxItems
+)
+
+func (b *batcher[Q, A]) do(ctx context.Context, questions []Q) ([]A, error) {
+	answers, err := b.join(ctx, questions)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]A, len(answers))
+	for i, a := range answers {
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if a.err != nil {
+			return nil, a.err
+		}
+		values[i] = a.value
+	}
+	return values, nil
+}
+
+func (b *batcher[Q, A]) join(ctx context.Context, questions []Q) ([]*answer[A], error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.waiting)+len(questions) > maxWaiting {
+		return nil, errOverloaded
+	}
+	if b.open == nil {
+		b.open = map[Q]*answer[A]{}
+	}
+	answers := make([]*answer[A], len(questions))
+	for i, q := range questions {
+		a, ok := b.open[q]
+		if !ok {
+			a = &answer[A]{done: make(chan struct{})}
+			b.open[q] = a
+			b.waiting = append(b.waiting, q)
+		}
+		answers[i] = a
+	}
+	b.start(ctx)
+	return answers, nil
+}
+
+// start sends what waits, as far as calls may be on their way.
+func (b *batcher[Q, A]) start(ctx context.Context) {
+	for b.running < parallelCalls && len(b.waiting) > 0 {
+		b.running++
+		go b.run(context.WithoutCancel(ctx), b.take())
+	}
+}
+
+// take takes the next questions of one group.
+func (b *batcher[Q, A]) take() []Q {
+	if b.group == nil {
+		n := min(len(b.waiting), MaxItems)
+		batch := b.waiting[:n:n]
+		b.waiting = b.waiting[n:]
+		return batch
+	}
+	var batch, rest []Q
+	first := b.group(b.waiting[0])
+	for _, q := range b.waiting {
+		if len(batch) < MaxItems && b.group(q) == first {
+			batch = append(batch, q)
+		} else {
+			rest = append(rest, q)
+		}
+	}
+	b.waiting = rest
+	return batch
+}
+
+func (b *batcher[Q, A]) run(ctx context.Context, batch []Q) {
+	values, err := b.ask(ctx, batch)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, q := range batch {
+		a := b.open[q]
+		delete(b.open, q)
+		if a.err = err; err == nil {
+			a.value = values[i]
+		}
+		close(a.done)
+	}
+	b.running--
+	b.start(ctx)
+}

@@ -1,0 +1,138 @@
+package seal
+
+import (
+	"container/list"
+	"sync"
+	"time"
+)
+
+// cache keeps what the registry answered for at most ttl from when the request was sent, the newest max
+// of it. Nothing extends an entry. What has expired is also dropped from memory by a timer, which runs
+// only while there are entries.
+type cache[K comparable] struct {
+	ttl time.Duration
+	max int
+	now func() time.Time
+
+	mu         sync.Mutex
+	entries    map[K]*list.Element // of entry[K], in the order of arrival
+	order      list.List
+	bySubject  map[string]map[K]struct{}
+	generation uint64
+	timer      *time.Timer
+}
+
+type entry[K comparable] struct {
+	key     K
+	subject Subject
+	since   int64 // smallest acted-at that the answer stands for; see Client.Acquire
+	sent    time.Time
+}
+
+func newCache[K comparable](ttl time.Duration, size int, now func() time.Time) *cache[K] {
+	return &cache[K]{
+		ttl: ttl, max: size, now: now,
+		entries: map[K]*list.Element{}, bySubject: map[string]map[K]struct{}{},
+	}
+}
+
+func (c *cache[K]) get(key K) (entry[K], bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	el, ok := c.entries[key]
+	if !ok {
+		return entry[K]{}, false
+	}
+	e := el.Value.(entry[K])
+	if c.expired(e.sent) {
+		c.remove(el)
+		return entry[K]{}, false
+	}
+	return e, true
+}
+
+// put keeps an answer to a request that was sent in that generation. An answer that crossed an eviction
+// is not kept: it may be older than the freeze that the eviction is about.
+func (c *cache[K]) put(e entry[K], generation uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if generation != c.generation || c.expired(e.sent) {
+		return
+	}
+	if el, ok := c.entries[e.key]; ok {
+		old := el.Value.(entry[K])
+		since := e.since
+		if old.subject.ID == e.subject.ID {
+			// The same subject still: the identity was not erased between the two answers.
+			since = min(e.since, old.since)
+		}
+		if old.sent.After(e.sent) {
+			e = old
+		}
+		e.since = since
+		c.remove(el)
+	}
+	c.entries[e.key] = c.order.PushBack(e)
+	keys := c.bySubject[e.subject.ID]
+	if keys == nil {
+		keys = map[K]struct{}{}
+		c.bySubject[e.subject.ID] = keys
+	}
+	keys[e.key] = struct{}{}
+	if c.order.Len() > c.max {
+		c.remove(c.order.Front())
+	}
+	c.arm()
+}
+
+// evict drops all entries of the subjects and starts a new generation.
+func (c *cache[K]) evict(subjectIDs []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.generation++
+	for _, id := range subjectIDs {
+		for key := range c.bySubject[id] {
+			c.remove(c.entries[key])
+		}
+	}
+}
+
+func (c *cache[K]) currentGeneration() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.generation
+}
+
+func (c *cache[K]) purge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = nil
+	for el := c.order.Front(); el != nil && c.expired(el.Value.(entry[K]).sent); el = c.order.Front() {
+		c.remove(el)
+	}
+	c.arm()
+}
+
+func (c *cache[K]) arm() {
+	if c.timer == nil && c.order.Len() > 0 {
+		left := c.ttl - c.now().Sub(c.order.Front().Value.(entry[K]).sent)
+		c.timer = time.AfterFunc(max(left, time.Millisecond), c.purge)
+	}
+}
+
+// expired goes by the monotonic clock and by the wall clock, whichever is further: the first stands still
+// while a machine sleeps.
+func (c *cache[K]) expired(sent time.Time) bool {
+	now := c.now()
+	return now.Sub(sent) >= c.ttl || now.Round(0).Sub(sent.Round(0)) >= c.ttl
+}
+
+func (c *cache[K]) remove(el *list.Element) {
+	e := c.order.Remove(el).(entry[K])
+	delete(c.entries, e.key)
+	keys := c.bySubject[e.subject.ID]
+	delete(keys, e.key)
+	if len(keys) == 0 {
+		delete(c.bySubject, e.subject.ID)
+	}
+}

@@ -1,0 +1,439 @@
+package seal
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	pb "tributary.dev/proto/gen/tributary/v1"
+)
+
+// Identity is who acted, as a provider names them. Value is normalised by the channel and holds
+// whatever it is unique in ("T012:U345", "+41791234567").
+type Identity struct {
+	Workspace string
+	Kind      string
+	Value     string
+}
+
+// Act is an identity and when it acted; At zero where the provider signs no time (then the erased list
+// is not consulted).
+type Act struct {
+	Identity Identity
+	At       time.Time
+}
+
+// Config of a Client.
+type Config struct {
+	// Address of the registry (host:port) and the token of this service. For Dial.
+	Address string
+	Token   string
+	// TLS of the connection; for Dial.
+	TLS TLS
+	// TTL bounds how long a plain key is used, counted from when the request was sent; 0 is 45 s.
+	TTL time.Duration
+	// Timeout of one call; 0 is 2 s. Callers may leave earlier by their context.
+	Timeout time.Duration
+	// CacheSize bounds the number of keys, and of identities, kept; 0 is 100,000.
+	CacheSize int
+	// Meter counts look-ups and calls; nil: nothing is counted.
+	Meter metric.Meter
+	// Now stands in for time.Now in tests.
+	Now func() time.Time
+}
+
+// Client talks to the key registry, and keeps what it answered for at most the TTL. Safe for concurrent
+// use.
+type Client struct {
+	reg    pb.KeyRegistryClient
+	cfg    Config
+	onTime func(sent, registry time.Time)
+	meters meters
+	closer io.Closer // the connection, where Dial made it
+
+	hashKey    [sha256.Size]byte // under which identities are cache keys
+	identities *cache[identityHash]
+	keys       *cache[keyPurpose]
+	acquires   batcher[acquireQuestion, Subject]
+	finds      batcher[findQuestion, Subject]
+	unwraps    batcher[unwrapQuestion, Subject]
+}
+
+type identityHash [sha256.Size]byte
+
+type keyPurpose struct {
+	keyID   string
+	purpose pb.Purpose
+}
+
+// Questions carry the cache's generation, so that nobody who asks after an eviction is given an answer
+// that was asked for before.
+type acquireQuestion struct {
+	identity   Identity
+	atMicros   int64
+	generation uint64
+}
+
+type findQuestion struct {
+	identity   Identity
+	generation uint64
+}
+
+type unwrapQuestion struct {
+	keyID      string
+	purpose    pb.Purpose
+	workspace  string
+	generation uint64
+}
+
+// NewClient makes a client on the registry's gRPC client. onTime (may be nil) is told of every answer:
+// when it was asked for, and the registry's time in it. See Dial for a client of an address.
+func NewClient(reg pb.KeyRegistryClient, cfg Config, onTime func(sent, registry time.Time)) *Client {
+	if cfg.TTL <= 0 {
+		cfg.TTL = 45 * time.Second
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 2 * time.Second
+	}
+	if cfg.CacheSize <= 0 {
+		cfg.CacheSize = 100_000
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	c := &Client{
+		reg: reg, cfg: cfg, onTime: onTime, meters: newMeters(cfg.Meter),
+		identities: newCache[identityHash](cfg.TTL, cfg.CacheSize, cfg.Now),
+		keys:       newCache[keyPurpose](cfg.TTL, cfg.CacheSize, cfg.Now),
+	}
+	rand.Read(c.hashKey[:])
+	c.acquires.ask = c.askAcquire
+	c.finds.ask = c.askFind
+	c.unwraps.ask = c.askUnwrap
+	c.unwraps.group = func(q unwrapQuestion) any {
+		q.keyID, q.generation = "", 0
+		return q
+	}
+	return c
+}
+
+// Close closes the connection that Dial made.
+func (c *Client) Close() error {
+	if c.closer == nil {
+		return nil
+	}
+	return c.closer.Close()
+}
+
+// Evict forgets the subjects' keys and identities at once, answers on their way included.
+func (c *Client) Evict(subjectIDs ...string) {
+	c.identities.evict(subjectIDs)
+	c.keys.evict(subjectIDs)
+}
+
+// Acquire finds or makes the subjects of the acts, in order. A result's State is ACTIVE (Key set),
+// RESTRICTED (Key set: storing is allowed), or ERASED (no subject). ErrInvalid before anything is asked,
+// ErrUnavailable when the registry could not be.
+func (c *Client) Acquire(ctx context.Context, acts []Act) ([]Subject, error) {
+	generation := c.identities.currentGeneration()
+	subjects := make([]Subject, len(acts))
+	var asked []int
+	var questions []acquireQuestion
+	for i, act := range acts {
+		if !act.Identity.valid() {
+			return nil, ErrInvalid
+		}
+		q := acquireQuestion{identity: act.Identity, generation: generation}
+		if !act.At.IsZero() {
+			q.atMicros = act.At.UnixMicro()
+		}
+		// The registry said that the identity was not erased since e.since: so it was not since any
+		// later time either.
+		e, ok := c.identities.get(c.hash(act.Identity))
+		if ok && (q.atMicros == 0 || q.atMicros >= e.since) {
+			subjects[i] = e.subject
+			continue
+		}
+		asked, questions = append(asked, i), append(questions, q)
+	}
+	c.meters.looked(ctx, "identity", len(acts)-len(asked), len(asked))
+	answers, err := c.acquires.do(ctx, questions)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	for j, i := range asked {
+		subjects[i] = answers[j]
+	}
+	return subjects, nil
+}
+
+// Find finds subjects of identities, in order; State NONE where there is none. Makes none.
+func (c *Client) Find(ctx context.Context, ids []Identity) ([]Subject, error) {
+	generation := c.identities.currentGeneration()
+	subjects := make([]Subject, len(ids))
+	var asked []int
+	var questions []findQuestion
+	for i, id := range ids {
+		if !id.valid() {
+			return nil, ErrInvalid
+		}
+		if e, ok := c.identities.get(c.hash(id)); ok {
+			subjects[i] = e.subject
+			continue
+		}
+		asked, questions = append(asked, i), append(questions, findQuestion{id, generation})
+	}
+	c.meters.looked(ctx, "identity", len(ids)-len(asked), len(asked))
+	answers, err := c.finds.do(ctx, questions)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	for j, i := range asked {
+		subjects[i] = answers[j]
+	}
+	return subjects, nil
+}
+
+// Keys gives the subjects' keys by key id for a purpose; the map misses what is gone, and errs by key id
+// says why (ErrGone, ErrRestricted). workspace "" is for adapters, who serve all.
+func (c *Client) Keys(ctx context.Context, workspace string, purpose pb.Purpose, keyIDs []string) (keys map[string]Subject, errs map[string]error, err error) {
+	generation := c.keys.currentGeneration()
+	keys, errs = make(map[string]Subject, len(keyIDs)), map[string]error{}
+	seen := make(map[string]bool, len(keyIDs))
+	var questions []unwrapQuestion
+	for _, id := range keyIDs {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if !ValidID(id) {
+			errs[id] = ErrGone
+			continue
+		}
+		if e, ok := c.keys.get(keyPurpose{id, purpose}); ok {
+			sort(id, workspace, e.subject, keys, errs)
+			continue
+		}
+		questions = append(questions, unwrapQuestion{id, purpose, workspace, generation})
+	}
+	c.meters.looked(ctx, "key", len(seen)-len(questions), len(questions))
+	answers, err := c.unwraps.do(ctx, questions)
+	if err != nil {
+		return nil, nil, unavailable(err)
+	}
+	for i, s := range answers {
+		sort(questions[i].keyID, workspace, s, keys, errs)
+	}
+	return keys, errs, nil
+}
+
+// sort puts a subject among the keys, or says why not.
+func sort(keyID, workspace string, s Subject, keys map[string]Subject, errs map[string]error) {
+	switch {
+	case workspace != "" && s.Workspace != workspace:
+		errs[keyID] = ErrGone
+	case s.Key != nil:
+		keys[keyID] = s
+	case s.State == pb.SubjectState_SUBJECT_STATE_RESTRICTED:
+		errs[keyID] = ErrRestricted
+	default:
+		errs[keyID] = ErrGone
+	}
+}
+
+// Sealed names a part together with where it was found.
+type Sealed struct {
+	Workspace string
+	Part      *pb.SealedPart
+	Origin    Origin
+}
+
+// Opened is the plaintext, or why there is none.
+type Opened struct {
+	Plain []byte
+	Err   error
+}
+
+// Open opens many parts with one registry call at most for every MaxItems keys; results in order. err is
+// ErrUnavailable (and nothing is opened).
+func (c *Client) Open(ctx context.Context, purpose pb.Purpose, parts []Sealed) ([]Opened, error) {
+	ids := make([]string, len(parts))
+	workspace := ""
+	for i, p := range parts {
+		ids[i] = p.Part.GetKeyId()
+		if i == 0 {
+			workspace = p.Workspace
+		} else if workspace != p.Workspace {
+			workspace = "" // parts of several; each is compared below
+		}
+	}
+	keys, errs, err := c.Keys(ctx, workspace, purpose, ids)
+	if err != nil {
+		return nil, err
+	}
+	opened := make([]Opened, len(parts))
+	for i, p := range parts {
+		key, ok := keys[ids[i]]
+		switch {
+		case !ok:
+			opened[i].Err = errs[ids[i]]
+		case p.Workspace != key.Workspace:
+			opened[i].Err = ErrGone
+		default:
+			opened[i].Plain, opened[i].Err = OpenWith(key, p.Part, p.Origin)
+		}
+	}
+	return opened, nil
+}
+
+// OpenSpool asks the registry for the keys of spool entries, in order.
+func (c *Client) OpenSpool(ctx context.Context, items []*pb.OpenSpoolRequest_Item) ([]*pb.OpenSpoolResponse_Item, error) {
+	var opened []*pb.OpenSpoolResponse_Item
+	for len(items) > 0 {
+		n := min(len(items), MaxItems)
+		err := c.call(ctx, "OpenSpool", func(ctx context.Context, _ time.Time) (int64, error) {
+			r, err := c.reg.OpenSpool(ctx, &pb.OpenSpoolRequest{Items: items[:n]})
+			if err != nil {
+				return 0, err
+			}
+			opened = append(opened, r.GetItems()...)
+			return r.GetNowUs(), complete(len(r.GetItems()), n)
+		})
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		items = items[n:]
+	}
+	return opened, nil
+}
+
+func (c *Client) askAcquire(ctx context.Context, questions []acquireQuestion) ([]Subject, error) {
+	req := &pb.AcquireRequest{Items: make([]*pb.AcquireRequest_Item, len(questions))}
+	for i, q := range questions {
+		req.Items[i] = &pb.AcquireRequest_Item{Identity: q.identity.proto(), ActedAtUs: q.atMicros}
+	}
+	var subjects []Subject
+	err := c.call(ctx, "Acquire", func(ctx context.Context, sent time.Time) (int64, error) {
+		r, err := c.reg.Acquire(ctx, req)
+		if err != nil {
+			return 0, err
+		}
+		subjects = fromProto(r.GetSubjects())
+		for i, s := range subjects[:min(len(subjects), len(questions))] {
+			q := questions[i]
+			since := q.atMicros
+			if since == 0 {
+				since = math.MaxInt64 // the erased list was not consulted
+			}
+			c.keepIdentity(q.identity, s, since, sent, q.generation)
+		}
+		return r.GetNowUs(), complete(len(subjects), len(questions))
+	})
+	return subjects, err
+}
+
+func (c *Client) askFind(ctx context.Context, questions []findQuestion) ([]Subject, error) {
+	req := &pb.FindRequest{Identities: make([]*pb.Identity, len(questions))}
+	for i, q := range questions {
+		req.Identities[i] = q.identity.proto()
+	}
+	var subjects []Subject
+	err := c.call(ctx, "Find", func(ctx context.Context, sent time.Time) (int64, error) {
+		r, err := c.reg.Find(ctx, req)
+		if err != nil {
+			return 0, err
+		}
+		subjects = fromProto(r.GetSubjects())
+		for i, s := range subjects[:min(len(subjects), len(questions))] {
+			c.keepIdentity(questions[i].identity, s, math.MaxInt64, sent, questions[i].generation)
+		}
+		return r.GetNowUs(), complete(len(subjects), len(questions))
+	})
+	return subjects, err
+}
+
+// keepIdentity keeps those that have a key: that nobody has an identity may change at once.
+func (c *Client) keepIdentity(id Identity, s Subject, since int64, sent time.Time, generation uint64) {
+	if s.Key != nil {
+		c.identities.put(entry[identityHash]{c.hash(id), s, since, sent}, generation)
+	}
+}
+
+func (c *Client) askUnwrap(ctx context.Context, questions []unwrapQuestion) ([]Subject, error) {
+	req := &pb.UnwrapRequest{Purpose: questions[0].purpose, WorkspaceId: questions[0].workspace, KeyIds: make([]string, len(questions))}
+	for i, q := range questions {
+		req.KeyIds[i] = q.keyID
+	}
+	var subjects []Subject
+	err := c.call(ctx, "Unwrap", func(ctx context.Context, sent time.Time) (int64, error) {
+		r, err := c.reg.Unwrap(ctx, req)
+		if err != nil {
+			return 0, err
+		}
+		subjects = fromProto(r.GetSubjects())
+		for i, s := range subjects[:min(len(subjects), len(questions))] {
+			q := questions[i]
+			final := s.State == pb.SubjectState_SUBJECT_STATE_FROZEN || s.State == pb.SubjectState_SUBJECT_STATE_DESTROYED
+			if s.Key != nil || final {
+				c.keys.put(entry[keyPurpose]{key: keyPurpose{q.keyID, q.purpose}, subject: s, sent: sent}, q.generation)
+			}
+		}
+		return r.GetNowUs(), complete(len(subjects), len(questions))
+	})
+	return subjects, err
+}
+
+// call makes one call with its deadline, reports the registry's time, and counts.
+func (c *Client) call(ctx context.Context, method string, ask func(ctx context.Context, sent time.Time) (nowMicros int64, err error)) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	sent := c.cfg.Now()
+	now, err := ask(ctx, sent)
+	c.meters.called(ctx, method, c.cfg.Now().Sub(sent), err)
+	if err == nil && now != 0 && c.onTime != nil {
+		c.onTime(sent, time.UnixMicro(now))
+	}
+	return err
+}
+
+// hash is an identity as a cache key: nobody who reads the memory finds the value in it.
+func (c *Client) hash(id Identity) (h identityHash) {
+	mac := hmac.New(sha256.New, c.hashKey[:])
+	mac.Write(lengthPrefixed(id.Workspace, id.Kind, id.Value))
+	mac.Sum(h[:0])
+	return h
+}
+
+func (id Identity) proto() *pb.Identity {
+	return &pb.Identity{WorkspaceId: id.Workspace, Kind: id.Kind, Value: id.Value}
+}
+
+func fromProto(keys []*pb.SubjectKey) []Subject {
+	subjects := make([]Subject, len(keys))
+	for i, k := range keys {
+		subjects[i] = Subject{ID: k.GetSubjectId(), KeyID: k.GetKeyId(), Workspace: k.GetWorkspaceId(), State: k.GetState()}
+		if len(k.GetKey()) == KeySize {
+			subjects[i].Key = k.GetKey()
+		}
+	}
+	return subjects
+}
+
+var errOverloaded = errors.New("too many questions wait")
+
+func complete(got, want int) error {
+	if got != want {
+		return fmt.Errorf("%d answers to %d questions", got, want)
+	}
+	return nil
+}
+
+func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }

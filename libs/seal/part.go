@@ -1,0 +1,112 @@
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+
+	pb "tributary.dev/proto/gen/tributary/v1"
+)
+
+// KeySize is the length of every key here: AES-256.
+const KeySize = 32
+
+// Subject is an identity's subject with its plain data key. Never log, store or change Key.
+type Subject struct {
+	ID, KeyID, Workspace string
+	State                pb.SubjectState
+	Key                  []byte
+}
+
+// Seal seals plain for a subject: AES-256-GCM under its data key, random nonce, bound to workspace,
+// subject, key, category and origin.
+func Seal(s Subject, category pb.Category, origin Origin, plain []byte) (*pb.SealedPart, error) {
+	if s.ID == "" || s.KeyID == "" || s.Workspace == "" || origin == "" || category == pb.Category_CATEGORY_UNSPECIFIED {
+		return nil, fmt.Errorf("seal: subject, key, workspace, category and origin are needed")
+	}
+	aead, err := newGCM(s.Key)
+	if err != nil {
+		return nil, err
+	}
+	part := &pb.SealedPart{SubjectId: s.ID, KeyId: s.KeyID, Category: category}
+	part.Ciphertext = sealRandom(aead, plain, partData(s, part, origin))
+	return part, nil
+}
+
+// OpenWith opens a part with a key already at hand. ErrForged if it does not belong there.
+func OpenWith(key Subject, part *pb.SealedPart, origin Origin) ([]byte, error) {
+	if part.GetSubjectId() != key.ID || part.GetKeyId() != key.KeyID {
+		return nil, ErrForged
+	}
+	aead, err := newGCM(key.Key)
+	if err != nil {
+		return nil, err
+	}
+	return openRandom(aead, part.GetCiphertext(), partData(key, part, origin))
+}
+
+// ReactionKey names a reaction without revealing it: HMAC-SHA256 of message and emoji under a key derived
+// from the author's data key. With that key gone nobody can try emojis against it.
+func ReactionKey(author Subject, messageID, emoji string) string {
+	key, err := hkdf.Key(sha256.New, author.Key, nil, "tributary reaction v1", KeySize)
+	if err != nil {
+		panic(err) // only for a length beyond HKDF's, which is a constant here
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write(lengthPrefixed(messageID, emoji))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func partData(s Subject, part *pb.SealedPart, origin Origin) []byte {
+	return lengthPrefixed("tributary part v1", s.Workspace, s.ID, s.KeyID, part.GetCategory().String(), string(origin))
+}
+
+// lengthPrefixed joins fields so that no two lists of fields give the same bytes.
+func lengthPrefixed(fields ...string) []byte {
+	size := 0
+	for _, f := range fields {
+		size += 4 + len(f)
+	}
+	b := make([]byte, 0, size)
+	for _, f := range fields {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(f)))
+		b = append(b, f...)
+	}
+	return b
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	if len(key) != KeySize {
+		return nil, fmt.Errorf("seal: key of %d bytes, not %d", len(key), KeySize)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// sealRandom gives nonce and ciphertext in one slice.
+func sealRandom(aead cipher.AEAD, plain, data []byte) []byte {
+	out := make([]byte, aead.NonceSize(), aead.NonceSize()+len(plain)+aead.Overhead())
+	rand.Read(out)
+	return aead.Seal(out, out, plain, data)
+}
+
+func openRandom(aead cipher.AEAD, sealed, data []byte) ([]byte, error) {
+	if len(sealed) < aead.NonceSize()+aead.Overhead() {
+		return nil, ErrForged
+	}
+	n := aead.NonceSize()
+	plain, err := aead.Open(nil, sealed[:n], sealed[n:], data)
+	if err != nil {
+		return nil, ErrForged
+	}
+	return plain, nil
+}
