@@ -27,6 +27,10 @@ type Features struct {
 	// Credentials and AppSecrets that a connection and an app need, by name.
 	Credentials []string `yaml:"credentials"`
 	AppSecrets  []string `yaml:"app_secrets"`
+	// SignedWith are the credentials that webhooks of a connection's ref are signed with, newest first; the
+	// ones after the first need only be there while a secret is rotated. Where ref is app, the app's
+	// signing secrets are used.
+	SignedWith []string `yaml:"signed_with"`
 	// Interfaces that the adapter implements beyond Adapter: challenger, sender, fetcher, timed.
 	Interfaces []string `yaml:"interfaces"`
 	// Longest call to the provider that the adapter makes, in seconds.
@@ -48,6 +52,7 @@ func (f Features) Validate() error {
 	check(f.TextUnit == "characters" || f.TextUnit == "utf16", "text_unit is characters or utf16")
 	check(f.IdentityKind != "", "identity_kind is required")
 	check(f.LongestCall > 0, "longest_call is a number of seconds")
+	check((f.Ref == "connection") == (len(f.SignedWith) > 0), "signed_with is for ref connection, and required there")
 	for _, i := range f.Interfaces {
 		check(slices.Contains([]string{"challenger", "sender", "fetcher", "timed"}, i), "interfaces: "+i+" is none")
 	}
