@@ -103,7 +103,7 @@ CREATE TABLE conversations (
 CREATE INDEX conversations_workspace ON conversations (workspace_id, last_us, id);
 CREATE INDEX conversations_contact ON conversations (contact_id) WHERE contact_id <> '';
 CREATE INDEX conversations_outstanding ON conversations (out_connection, out_us) WHERE out_message <> '';
-CREATE INDEX conversations_next ON conversations (next_us) WHERE next_us > 0;
+CREATE INDEX conversations_next ON conversations (connection_id, next_us) WHERE next_us > 0 AND out_message = '' AND parked = 0;
 CREATE INDEX conversations_parked ON conversations (connection_id) WHERE parked = 1;
 
 -- Who takes part in a group.
@@ -126,6 +126,8 @@ CREATE TABLE external_refs (
     attempt       INTEGER NOT NULL DEFAULT 0,
     -- The smallest order of its deletions; 0 when it was not deleted.
     deleted_us    BIGINT NOT NULL DEFAULT 0,
+    -- How often it was upserted again: 0 tells who inserts it that nothing waits and nothing was there.
+    touched       INTEGER NOT NULL DEFAULT 0,
     at_us         BIGINT NOT NULL,
     PRIMARY KEY (connection_id, external_id)
 );
@@ -242,9 +244,9 @@ CREATE INDEX attachments_subject ON attachments (subject_id);
 
 -- Attempts at the parts of outbound messages. The newest attempt of a part is the one shown.
 CREATE TABLE message_parts (
-    message_id     TEXT NOT NULL,
-    part           INTEGER NOT NULL,
-    attempt        INTEGER NOT NULL,
+    message_id      TEXT NOT NULL,
+    part            INTEGER NOT NULL,
+    attempt         INTEGER NOT NULL,
     conversation_id TEXT NOT NULL,
     connection_id  TEXT NOT NULL,
     -- tributary.v1.Status; it only rises.
@@ -271,11 +273,14 @@ CREATE TABLE message_parts (
     external_id    TEXT NOT NULL DEFAULT '',
     -- The provider's time of it, else when it was reported sent; 0 before.
     sent_us        BIGINT NOT NULL DEFAULT 0,
+    -- When a member first asked for it: it expires by this.
     created_us     BIGINT NOT NULL,
+    -- The trace that asked for it.
+    traceparent    TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (message_id, part, attempt)
 );
-CREATE INDEX message_parts_queued ON message_parts (conversation_id, line_us, message_id, part) WHERE status = 1;
-CREATE INDEX message_parts_open ON message_parts (created_us) WHERE status <= 3;
+CREATE INDEX message_parts_queued ON message_parts (conversation_id, line_us, message_id, part) WHERE status = 1 AND deferred = 0;
+CREATE INDEX message_parts_open ON message_parts (created_us) WHERE status < 3 AND deferred = 0;
 CREATE INDEX message_parts_sent ON message_parts (conversation_id, sent_us) WHERE sent_us > 0;
 
 -- Receipts of a message whose provider's id we do not know yet, or of a part that we do not have yet.
