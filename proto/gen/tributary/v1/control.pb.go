@@ -419,10 +419,12 @@ type AccessKey struct {
 	Hash   []byte   `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
 	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// owner, admin or agent.
-	Role          string `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`
-	MemberId      string `protobuf:"bytes,6,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
-	Revoked       bool   `protobuf:"varint,7,opt,name=revoked,proto3" json:"revoked,omitempty"`
-	ExpiresAtUs   int64  `protobuf:"varint,8,opt,name=expires_at_us,json=expiresAtUs,proto3" json:"expires_at_us,omitempty"`
+	Role        string `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`
+	MemberId    string `protobuf:"bytes,6,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	Revoked     bool   `protobuf:"varint,7,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	ExpiresAtUs int64  `protobuf:"varint,8,opt,name=expires_at_us,json=expiresAtUs,proto3" json:"expires_at_us,omitempty"`
+	// The key is of the operator's own workspace: an owner's may make workspaces and apps for all.
+	Operator      bool `protobuf:"varint,9,opt,name=operator,proto3" json:"operator,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -513,6 +515,13 @@ func (x *AccessKey) GetExpiresAtUs() int64 {
 	return 0
 }
 
+func (x *AccessKey) GetOperator() bool {
+	if x != nil {
+		return x.Operator
+	}
+	return false
+}
+
 var File_tributary_v1_control_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_control_proto_rawDesc = "" +
@@ -554,7 +563,7 @@ const file_tributary_v1_control_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\v2/.tributary.v1.ConnectionCredentials.ValuesEntryR\x06values\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd9\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf5\x01\n" +
 	"\tAccessKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x12\x12\n" +
@@ -563,7 +572,8 @@ const file_tributary_v1_control_proto_rawDesc = "" +
 	"\x04role\x18\x05 \x01(\tR\x04role\x12\x1b\n" +
 	"\tmember_id\x18\x06 \x01(\tR\bmemberId\x12\x18\n" +
 	"\arevoked\x18\a \x01(\bR\arevoked\x12\"\n" +
-	"\rexpires_at_us\x18\b \x01(\x03R\vexpiresAtUs*\xb5\x01\n" +
+	"\rexpires_at_us\x18\b \x01(\x03R\vexpiresAtUs\x12\x1a\n" +
+	"\boperator\x18\t \x01(\bR\boperator*\xb5\x01\n" +
 	"\x10ConnectionStatus\x12!\n" +
 	"\x1dCONNECTION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CONNECTION_STATUS_ACTIVE\x10\x01\x12!\n" +

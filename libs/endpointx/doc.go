@@ -1,0 +1,26 @@
+// Package endpointx makes typed go-kit endpoints and encodes every error one way: RFC 9457 problem+json.
+//
+// What a caller gets for a request that can't be taken:
+//
+//	400 malformed         the body is not one JSON object (syntax, nothing, something after it)
+//	401 unauthorised      no valid API key (libs/access)
+//	403 missing_scope     the key lacks the scope named
+//	409 conflict          also: an Idempotency-Key used before for something else
+//	413 too_large         the body is larger than Options.MaxBody
+//	415 unsupported_type  the body is not application/json
+//	422 invalid           a field is unknown, of the wrong type or not valid: each is named
+//	429 too_many_requests the workspace asks too often
+//
+// # Idempotency
+//
+// A POST that creates something honours the header Idempotency-Key: give its Options an Idempotency, and
+// make the thing in the same transaction as the key is kept:
+//
+//	err := db.Tx(ctx, func(tx *sql.Tx) (err error) {
+//		id, _, err = idempotency.Do(ctx, tx, func() (string, error) { return insert(ctx, tx, req) })
+//		return err
+//	})
+//
+// Afterwards the handler answers the resource id, whether it was made now or before. Without the header Do
+// only calls the function.
+package endpointx
