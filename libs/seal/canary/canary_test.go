@@ -1,0 +1,57 @@
+package canary
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/hex"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"unicode/utf16"
+)
+
+const needle = "Zwölf Boxkämpfer jagen"
+
+func TestFindsTheNeedleHoweverItIsWritten(t *testing.T) {
+	s := New(needle)
+	around := func(b []byte) []byte { return append(append(bytes.Repeat([]byte("x"), 1000), b...), "yyy"...) }
+	var zip bytes.Buffer
+	z := gzip.NewWriter(&zip)
+	z.Write([]byte("before " + needle + " after"))
+	z.Close()
+	var wide []byte
+	for _, u := range utf16.Encode([]rune(needle)) {
+		wide = append(wide, byte(u), byte(u>>8))
+	}
+	cases := map[string][]byte{
+		"raw": []byte(needle), "hex": []byte(hex.EncodeToString([]byte(needle))),
+		"url": []byte(url.QueryEscape(needle)), "utf-16": wide, "gzip": zip.Bytes(),
+	}
+	for _, before := range []string{"", "a", "ab", "abc"} {
+		cases["base64 after "+before] = []byte(base64.StdEncoding.EncodeToString([]byte(before + needle + "tail")))
+		cases["base64url after "+before] = []byte(base64.RawURLEncoding.EncodeToString([]byte(before + needle + "tail")))
+	}
+	for name, b := range cases {
+		if len(s.Bytes(name, around(b))) == 0 {
+			t.Errorf("%s: not found", name)
+		}
+	}
+	if hits := s.Bytes("clean", around([]byte("Zwölf Boxer"))); len(hits) != 0 {
+		t.Errorf("found where it is not: %v", hits)
+	}
+}
+
+func TestFindsWhatStraddlesTwoChunks(t *testing.T) {
+	s := New(needle)
+	dir := t.TempDir()
+	big := bytes.Repeat([]byte{0}, 4<<20+s.longest-5)
+	if err := os.WriteFile(filepath.Join(dir, "f"), append(big, needle...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hits, scanned, err := s.Tree(dir)
+	if err != nil || len(hits) == 0 || scanned.Files != 1 || hits[0].Offset != int64(len(big)) {
+		t.Fatalf("%v %v %v", hits, scanned, err)
+	}
+}
