@@ -1,0 +1,196 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"tributary.dev/libs/bus"
+	"tributary.dev/libs/seal"
+)
+
+// Common settings that every service has.
+type Common struct {
+	Listen      string        `env:"TRIBUTARY_LISTEN" doc:"address that HTTP is served on"`
+	Data        string        `env:"TRIBUTARY_DATA" doc:"folder for what must outlive the process"`
+	Secret      string        `env:"TRIBUTARY_SECRET" doc:"at least 32 characters that a service's replicas share; empty: made once and kept in the data folder"`
+	StopTimeout time.Duration `env:"TRIBUTARY_STOP_TIMEOUT" doc:"how long stopping may take"`
+	MaxRequests int           `env:"TRIBUTARY_MAX_REQUESTS" doc:"HTTP requests under way at once; more are answered 503"`
+
+	Kafka    KafkaSettings    `envPrefix:"TRIBUTARY_KAFKA_"`
+	Registry RegistrySettings `envPrefix:"TRIBUTARY_REGISTRY_"`
+
+	DatabaseURL string `env:"TRIBUTARY_DATABASE_URL" doc:"postgres://…, with {name} where the database's name goes if the service has several; empty: SQLite files in the data folder"`
+	// PublicURL is where providers reach the mesh; empty when they can't.
+	PublicURL string `env:"TRIBUTARY_PUBLIC_URL" doc:"where providers reach the mesh (https://…); empty: they can't"`
+	// KeeperURL seals provider credentials. {channel} in it is replaced by the channel's name.
+	KeeperURL string `env:"TRIBUTARY_KEEPER_URL" doc:"gocloud.dev/secrets keeper of provider credentials; {channel} in it stands for the channel"`
+	// BucketURL holds attachments.
+	BucketURL string `env:"TRIBUTARY_BUCKET_URL" doc:"gocloud.dev/blob bucket for attachments"`
+	// TrustedProxies are CIDRs whose X-Forwarded-* are believed.
+	TrustedProxies []string `env:"TRIBUTARY_TRUSTED_PROXIES" doc:"CIDRs whose X-Forwarded-* headers are believed"`
+	// CacheTTL of plain data keys.
+	CacheTTL time.Duration `env:"TRIBUTARY_CACHE_TTL" doc:"how long a plain data key may stay in memory"`
+
+	OTLPEndpoint string  `env:"TRIBUTARY_OTLP_ENDPOINT" doc:"where traces go by OTLP (http:// or https://); empty: nowhere"`
+	TraceFile    string  `env:"TRIBUTARY_TRACE_FILE" doc:"file that spans are appended to as JSON lines"`
+	TraceRatio   float64 `env:"TRIBUTARY_TRACE_RATIO" doc:"share of traces kept"`
+	LogLevel     string  `env:"TRIBUTARY_LOG_LEVEL" doc:"debug, info, warn or error"`
+}
+
+// KafkaSettings say how to reach the brokers.
+type KafkaSettings struct {
+	Brokers       []string `env:"BROKERS" doc:"host:port, comma-separated"`
+	Prefix        string   `env:"PREFIX" doc:"stands before every topic and group name"`
+	Partitions    int      `env:"PARTITIONS" doc:"of topics that are created"`
+	TLS           bool     `env:"TLS" doc:"speak TLS to the brokers"`
+	TLSCA         string   `env:"TLS_CA" doc:"file with further roots"`
+	TLSCert       string   `env:"TLS_CERT" doc:"file with the client's certificate"`
+	TLSKey        string   `env:"TLS_KEY" doc:"file with the client's key"`
+	TLSServerName string   `env:"TLS_SERVER_NAME" doc:"name the brokers' certificate must have"`
+	SASLMechanism string   `env:"SASL_MECHANISM" doc:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty: none"`
+	SASLUsername  string   `env:"SASL_USERNAME" doc:"user of the brokers"`
+	SASLPassword  string   `env:"SASL_PASSWORD" doc:"the user's password"`
+}
+
+// RegistrySettings say how to reach the key registry, and, for the service that has it, where to serve it.
+type RegistrySettings struct {
+	Address       string        `env:"ADDRESS" doc:"host:port of the key registry"`
+	Listen        string        `env:"LISTEN" doc:"address that the key registry is served on, by the service that has it"`
+	Token         string        `env:"TOKEN" doc:"this service's token at the key registry"`
+	Timeout       time.Duration `env:"TIMEOUT" doc:"of one call"`
+	TLS           bool          `env:"TLS" doc:"speak TLS to the key registry"`
+	TLSCA         string        `env:"TLS_CA" doc:"file with further roots"`
+	TLSCert       string        `env:"TLS_CERT" doc:"file with this service's certificate, which then is its identity"`
+	TLSKey        string        `env:"TLS_KEY" doc:"file with the certificate's key"`
+	TLSServerName string        `env:"TLS_SERVER_NAME" doc:"name the registry's certificate must have"`
+}
+
+// Defaults are what the common settings are where the environment says nothing.
+func Defaults() Common {
+	return Common{
+		Listen:      ":8080",
+		Data:        ".tributary",
+		StopTimeout: 25 * time.Second,
+		MaxRequests: 4096,
+		Kafka:       KafkaSettings{Brokers: []string{"127.0.0.1:9092"}, Prefix: "tributary.", Partitions: 32},
+		Registry:    RegistrySettings{Address: "127.0.0.1:7070", Listen: "127.0.0.1:7070", Timeout: 2 * time.Second},
+		CacheTTL:    45 * time.Second,
+		TraceRatio:  1,
+		LogLevel:    "info",
+	}
+}
+
+// Validate joins all faults, each naming its setting.
+func (c *Common) Validate() error {
+	var faults []error
+	fault := func(setting, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
+	}
+	address := func(setting, value string) {
+		if _, _, err := net.SplitHostPort(value); err != nil {
+			fault(setting, "must be host:port")
+		}
+	}
+	link := func(setting, value string) {
+		if u, err := url.Parse(value); value != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+			fault(setting, "must be an http:// or https:// address")
+		}
+	}
+	pair := func(setting, a, b string) {
+		if (a == "") != (b == "") {
+			fault(setting, "certificate and key go together")
+		}
+	}
+	address("TRIBUTARY_LISTEN", c.Listen)
+	if c.Data == "" {
+		fault("TRIBUTARY_DATA", "must name a folder")
+	}
+	if c.Secret != "" && len(c.Secret) < 32 {
+		fault("TRIBUTARY_SECRET", "must have at least 32 characters")
+	}
+	if c.StopTimeout <= 0 {
+		fault("TRIBUTARY_STOP_TIMEOUT", "must be more than 0")
+	}
+	if c.MaxRequests < 1 {
+		fault("TRIBUTARY_MAX_REQUESTS", "must be at least 1")
+	}
+	if len(c.Kafka.Brokers) == 0 {
+		fault("TRIBUTARY_KAFKA_BROKERS", "must name at least one broker")
+	}
+	for _, b := range c.Kafka.Brokers {
+		address("TRIBUTARY_KAFKA_BROKERS", b)
+	}
+	if c.Kafka.Partitions < 1 {
+		fault("TRIBUTARY_KAFKA_PARTITIONS", "must be at least 1")
+	}
+	switch c.Kafka.SASLMechanism {
+	case "", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512":
+	default:
+		fault("TRIBUTARY_KAFKA_SASL_MECHANISM", "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+	}
+	pair("TRIBUTARY_KAFKA_TLS_CERT", c.Kafka.TLSCert, c.Kafka.TLSKey)
+	pair("TRIBUTARY_REGISTRY_TLS_CERT", c.Registry.TLSCert, c.Registry.TLSKey)
+	address("TRIBUTARY_REGISTRY_ADDRESS", c.Registry.Address)
+	address("TRIBUTARY_REGISTRY_LISTEN", c.Registry.Listen)
+	if c.Registry.Timeout <= 0 {
+		fault("TRIBUTARY_REGISTRY_TIMEOUT", "must be more than 0")
+	}
+	if c.CacheTTL <= 0 || c.CacheTTL > maxCacheTTL {
+		fault("TRIBUTARY_CACHE_TTL", "must be more than 0 and at most %s: erasing counts on it", maxCacheTTL)
+	}
+	if u := c.DatabaseURL; u != "" && !strings.HasPrefix(u, "postgres://") && !strings.HasPrefix(u, "postgresql://") && !strings.HasPrefix(u, "sqlite:") {
+		fault("TRIBUTARY_DATABASE_URL", "must begin with postgres:// or sqlite:")
+	}
+	link("TRIBUTARY_PUBLIC_URL", c.PublicURL)
+	link("TRIBUTARY_OTLP_ENDPOINT", c.OTLPEndpoint)
+	for _, setting := range []struct{ name, value string }{
+		{"TRIBUTARY_KEEPER_URL", c.KeeperURL}, {"TRIBUTARY_BUCKET_URL", c.BucketURL},
+	} {
+		if setting.value != "" && !strings.Contains(setting.value, "://") {
+			fault(setting.name, "must be a URL of gocloud.dev")
+		}
+	}
+	for _, cidr := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(cidr); err != nil {
+			fault("TRIBUTARY_TRUSTED_PROXIES", "must be CIDRs (10.0.0.0/8)")
+		}
+	}
+	if c.TraceRatio < 0 || c.TraceRatio > 1 {
+		fault("TRIBUTARY_TRACE_RATIO", "must be from 0 to 1")
+	}
+	if err := new(slog.Level).UnmarshalText([]byte(c.LogLevel)); err != nil {
+		fault("TRIBUTARY_LOG_LEVEL", "must be debug, info, warn or error")
+	}
+	return errors.Join(faults...)
+}
+
+// maxCacheTTL: a certificate says that a person is unreadable everywhere within a minute.
+const maxCacheTTL = 45 * time.Second
+
+// Keeper is the keeper's URL of a channel.
+func (c *Common) Keeper(channel string) string {
+	return strings.ReplaceAll(c.KeeperURL, "{channel}", channel)
+}
+
+func (c *Common) bus(clientID string) bus.Config {
+	k := c.Kafka
+	return bus.Config{
+		Brokers: k.Brokers, Prefix: k.Prefix, ClientID: clientID, Partitions: k.Partitions,
+		TLS:  bus.TLS{Enabled: k.TLS, CAFile: k.TLSCA, CertFile: k.TLSCert, KeyFile: k.TLSKey, ServerName: k.TLSServerName},
+		SASL: bus.SASL{Mechanism: k.SASLMechanism, Username: k.SASLUsername, Password: k.SASLPassword},
+	}
+}
+
+func (c *Common) seal() seal.Config {
+	r := c.Registry
+	return seal.Config{
+		Address: r.Address, Token: r.Token, TTL: c.CacheTTL, Timeout: r.Timeout,
+		TLS: seal.TLS{Enabled: r.TLS, CAFile: r.TLSCA, CertFile: r.TLSCert, KeyFile: r.TLSKey, ServerName: r.TLSServerName},
+	}
+}

@@ -1,0 +1,226 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/propagation"
+
+	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/telemetry"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	// bodyTimeout and answerTimeout bound slow callers; streams have no answerTimeout.
+	bodyTimeout   = 30 * time.Second
+	answerTimeout = 60 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// newServer has deadlines for headers and idle connections only: those of body and answer differ by route.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		// net/http writes callers' addresses and the values of panics; ours are handled below.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+}
+
+// handler is one ServeMux for all services of the process.
+func (r *run) handler() (http.Handler, error) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n")
+	})
+	mux.HandleFunc("GET /readyz", r.readyz)
+	mux.Handle("GET /metrics", r.p.Telemetry.MetricsHandler())
+	for _, s := range r.services {
+		for _, route := range s.parts.Routes {
+			if err := register(mux, route.Pattern, r.route(s, route)); err != nil {
+				return nil, fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
+	return bounded(r.p.Common.MaxRequests, identified(endpointx.Fallback(mux))), nil
+}
+
+// register makes ServeMux's panic (a pattern that is wrong or taken) an error.
+func register(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("route %s: %v", pattern, v)
+		}
+	}()
+	mux.Handle(pattern, h)
+	return nil
+}
+
+// route wraps a service's handler: its trace and telemetry, no panic to the outside, deadlines, and the API
+// key.
+func (r *run) route(s *service, route Route) http.Handler {
+	h := route.Handler
+	if !route.Public {
+		h = r.directory.Middleware(h)
+	}
+	h = r.deadlines(route.Stream, h)
+	h = withTelemetry(s.telemetry, h)
+	// A stranger's trace is linked, not continued.
+	return otelhttp.NewHandler(h, route.Pattern,
+		otelhttp.WithTracerProvider(s.telemetry.TracerProvider()),
+		otelhttp.WithMeterProvider(s.telemetry.MeterProvider()),
+		otelhttp.WithPropagators(propagation.TraceContext{}),
+		otelhttp.WithPublicEndpointFn(func(*http.Request) bool { return true }),
+		otelhttp.WithSpanNameFormatter(func(pattern string, _ *http.Request) string { return pattern }),
+	)
+}
+
+func withTelemetry(t *telemetry.Telemetry, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := telemetry.With(r.Context(), t)
+		defer func() {
+			if v := recover(); v != nil {
+				t.Log.ErrorContext(ctx, "panic", "route", r.Pattern, "value_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+				endpointx.WriteProblem(ctx, w, errors.New("app: the handler panicked"))
+			}
+		}()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// deadlines of body and answer. A stream has none but ends when the process stops.
+func (r *run) deadlines(stream bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		control := http.NewResponseController(w)
+		now := time.Now()
+		if req.Body != nil && req.Body != http.NoBody {
+			_ = control.SetReadDeadline(now.Add(bodyTimeout)) // a recorder in tests has none
+		}
+		if !stream {
+			_ = control.SetWriteDeadline(now.Add(answerTimeout))
+			next.ServeHTTP(w, req)
+			return
+		}
+		_ = control.SetWriteDeadline(time.Time{})
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		defer r.stopping.onBegin(cancel)()
+		next.ServeHTTP(w, req.WithContext(ctx))
+	})
+}
+
+// identified gives each request an id, answered as X-Request-Id and written in its log lines.
+func identified(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var id [8]byte
+		_, _ = rand.Read(id[:])
+		name := hex.EncodeToString(id[:])
+		w.Header().Set("X-Request-Id", name)
+		next.ServeHTTP(w, r.WithContext(telemetry.WithRequestID(r.Context(), name)))
+	})
+}
+
+// bounded answers 503 to what is more than max at a time. The probes always get through.
+func bounded(most int, next http.Handler) http.Handler {
+	slots := make(chan struct{}, most)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz", "/readyz", "/metrics":
+			next.ServeHTTP(w, r)
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		default:
+			endpointx.WriteProblem(r.Context(), w, endpointx.Unavailable("room for another request"))
+		}
+	})
+}
+
+// readyz lists what is not ready (503), or says that all is (200).
+func (r *run) readyz(w http.ResponseWriter, req *http.Request) {
+	not := map[string]string{}
+	if r.stopping.begun() {
+		not["process"] = "stopping"
+	}
+	if !r.directory.Ready() {
+		not["access"] = "the list of API keys is not read yet"
+	}
+	for _, s := range r.services {
+		for _, c := range s.parts.Ready {
+			if err := c.Ready(); err != nil {
+				not[s.name+"/"+c.Name] = telemetry.ErrorText(err)
+			}
+		}
+	}
+	answer := struct {
+		Ready    bool              `json:"ready"`
+		NotReady map[string]string `json:"not_ready,omitempty"`
+	}{len(not) == 0, not}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if !answer.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// stopping tells readiness and streams that the process is about to end.
+type stopping struct {
+	mu    sync.Mutex
+	done  bool
+	next  int
+	hooks map[int]func()
+}
+
+func (s *stopping) begun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done
+}
+
+func (s *stopping) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = true
+	for _, f := range s.hooks {
+		f()
+	}
+}
+
+// onBegin calls f once stopping begins, or at once if it has; the function returned takes that back.
+func (s *stopping) onBegin(f func()) (forget func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		f()
+	}
+	if s.hooks == nil {
+		s.hooks = map[int]func(){}
+	}
+	id := s.next
+	s.next++
+	s.hooks[id] = f
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.hooks, id)
+	}
+}
