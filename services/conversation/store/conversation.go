@@ -20,6 +20,8 @@ type Conversation struct {
 	OutUS                              int64
 	NextUS                             int64
 	Parked                             bool
+	// The person's watermarks: what was sent up to then is delivered, or read.
+	DeliveredUS, SeenUS int64
 }
 
 // Attempt names one attempt at one part of a message; its zero value is none.
@@ -31,7 +33,7 @@ type Attempt struct {
 // ConversationColumns are what ScanConversation reads.
 const ConversationColumns = `id, workspace_id, channel, connection_id, contact_id, contact_subject,
 	own_subject, own_key_id, thread_id, is_group, frozen,
-	out_message, out_part, out_attempt, out_connection, out_us, next_us, parked`
+	out_message, out_part, out_attempt, out_connection, out_us, next_us, parked, delivered_us, seen_us`
 
 // ScanConversation reads a row of ConversationColumns.
 func ScanConversation(rows *sql.Rows) (*Conversation, error) {
@@ -39,7 +41,8 @@ func ScanConversation(rows *sql.Rows) (*Conversation, error) {
 	var group, frozen, parked int
 	err := rows.Scan(&c.ID, &c.Workspace, &c.Channel, &c.Connection, &c.ContactID, &c.ContactSubject,
 		&c.OwnSubject, &c.OwnKey, &c.Thread, &group, &frozen,
-		&c.Out.Message, &c.Out.Part, &c.Out.Attempt, &c.OutConnection, &c.OutUS, &c.NextUS, &parked)
+		&c.Out.Message, &c.Out.Part, &c.Out.Attempt, &c.OutConnection, &c.OutUS, &c.NextUS, &parked,
+		&c.DeliveredUS, &c.SeenUS)
 	c.Group, c.Frozen, c.Parked = group == 1, frozen == 1, parked == 1
 	return &c, err
 }

@@ -271,8 +271,9 @@ CREATE TABLE message_parts (
     key_id         TEXT NOT NULL DEFAULT '',
     ciphertext     BYTEA,
     external_id    TEXT NOT NULL DEFAULT '',
-    -- The provider's time of it, else when it was reported sent; 0 before.
+    -- The provider's time of it (sent_exact), else when it was reported sent; 0 before.
     sent_us        BIGINT NOT NULL DEFAULT 0,
+    sent_exact     INTEGER NOT NULL DEFAULT 0,
     -- When a member first asked for it: it expires by this.
     created_us     BIGINT NOT NULL,
     -- The trace that asked for it.
@@ -283,18 +284,16 @@ CREATE INDEX message_parts_queued ON message_parts (conversation_id, line_us, me
 CREATE INDEX message_parts_open ON message_parts (created_us) WHERE status < 3 AND deferred = 0;
 CREATE INDEX message_parts_sent ON message_parts (conversation_id, sent_us) WHERE sent_us > 0;
 
--- Receipts of a message whose provider's id we do not know yet, or of a part that we do not have yet.
+-- Receipts of a message whose provider's id is not known yet.
 CREATE TABLE waiting_receipts (
     event_id      TEXT PRIMARY KEY,
     connection_id TEXT NOT NULL,
-    external_id   TEXT NOT NULL DEFAULT '',
-    message_id    TEXT NOT NULL DEFAULT '',
+    external_id   TEXT NOT NULL,
     -- The receipt event, which holds ids and classes only.
     event         BYTEA NOT NULL,
     at_us         BIGINT NOT NULL
 );
 CREATE INDEX waiting_receipts_external ON waiting_receipts (connection_id, external_id);
-CREATE INDEX waiting_receipts_message ON waiting_receipts (message_id);
 CREATE INDEX waiting_receipts_at ON waiting_receipts (at_us);
 
 -- Consent given and withdrawn. On a connection the newest opt_in or opt_out by (order_us, event_id) of

@@ -1,0 +1,179 @@
+package sending
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"tributary.dev/libs/channel"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/store"
+)
+
+// advance lets the first queued part of a locked conversation leave, if it may: nothing of the
+// conversation is outstanding, its time has come, the connection is active and has a slot free. It saves
+// the conversation's sending state and gives what goes to the outbox.
+func (s *Sending) advance(ctx context.Context, tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) {
+	if c.Out.Message != "" || c.Frozen {
+		c.NextUS, c.Parked = 0, false
+		return nil, c.SaveSending(ctx, tx)
+	}
+	now := s.clock.NowMicros()
+	var entries []store.Entry
+	first, err := s.first(ctx, tx, c)
+	if first != nil && err == nil {
+		var ended []store.Entry
+		ended, err = s.endForbidden(ctx, tx, c)
+		if len(ended) > 0 {
+			entries, first = ended, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.NextUS, c.Parked = 0, false
+	if first == nil {
+		return entries, c.SaveSending(ctx, tx)
+	}
+	c.NextUS = max(first.NotBeforeUS, 1)
+	active, err := s.active(ctx, tx, first.Connection)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !active:
+		c.Parked = true
+	case first.NotBeforeUS > now:
+	case first.Ciphertext == nil:
+		s.Wake() // the pump seals it anew, which needs the registry
+	default:
+		free, err := s.slots(ctx, tx, first.Connection)
+		if err != nil {
+			return nil, err
+		}
+		if free > 0 {
+			command, err := s.command(ctx, tx, c, first)
+			if err != nil {
+				return nil, err
+			}
+			c.Out, c.OutConnection, c.OutUS, c.NextUS = first.attempt(), first.Connection, now, 0
+			entries = append(entries, command)
+		}
+	}
+	return entries, c.SaveSending(ctx, tx)
+}
+
+// first in the conversation's line, or nil.
+func (s *Sending) first(ctx context.Context, tx *sql.Tx, c *store.Conversation) (*part, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT "+partColumns+` FROM message_parts
+		WHERE conversation_id = $1 AND status = 1 AND deferred = 0 ORDER BY line_us, message_id, part LIMIT 1`, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is Err's
+	if !rows.Next() {
+		return nil, rows.Err()
+	}
+	return scanPart(rows)
+}
+
+// endForbidden fails what is queued for somebody who has opted out meanwhile.
+func (s *Sending) endForbidden(ctx context.Context, tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) {
+	out, err := store.OptedOut(ctx, tx, c.ContactSubject, c.Connection)
+	if err != nil || !out {
+		return nil, err
+	}
+	return s.failQueued(ctx, tx, c, pb.ErrorClass_ERROR_CLASS_OPTED_OUT, "opted_out", func(*part) bool { return true })
+}
+
+// failQueued ends queued parts of a conversation that which chooses, but for the outstanding one.
+func (s *Sending) failQueued(ctx context.Context, tx *sql.Tx, c *store.Conversation, class pb.ErrorClass, code string, which func(*part) bool) ([]store.Entry, error) {
+	var messages []string
+	rows, err := tx.QueryContext(ctx, `SELECT DISTINCT message_id FROM message_parts WHERE conversation_id = $1 AND status = 1 AND deferred = 0`, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // its error is Err's
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		messages = append(messages, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	parts, err := loadParts(ctx, tx, messages)
+	if err != nil {
+		return nil, err
+	}
+	now := s.clock.NowMicros()
+	for _, p := range parts {
+		if p.Status == pb.Status_STATUS_QUEUED && !p.Deferred && p.attempt() != c.Out && which(p) {
+			p.raise(pb.Status_STATUS_FAILED, now, "", class, code)
+			s.count(ctx, c.Channel, p)
+		}
+	}
+	return parts.save(ctx, tx)
+}
+
+// active: the connection may be sent over, and nothing that revoked it is newer than what we know of it.
+func (s *Sending) active(ctx context.Context, tx *sql.Tx, connection string) (bool, error) {
+	conn, ok := s.connections.Get(connection)
+	if !ok || conn.GetStatus() != pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE {
+		return false, nil
+	}
+	var revoked int64
+	err := tx.QueryRowContext(ctx, "SELECT revoked_us FROM connection_slots WHERE connection_id = $1", connection).Scan(&revoked)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, nil
+	}
+	return conn.GetUpdatedAtUs() > revoked || revoked == 0, err
+}
+
+// slots locks the connection's row and gives how many more commands may be outstanding on it.
+func (s *Sending) slots(ctx context.Context, tx *sql.Tx, connection string) (int, error) {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO connection_slots (connection_id) VALUES ($1)
+		ON CONFLICT (connection_id) DO UPDATE SET connection_id = excluded.connection_id`, connection); err != nil {
+		return 0, err
+	}
+	var taken int
+	err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM conversations WHERE out_connection = $1 AND out_message <> ''", connection).Scan(&taken)
+	return s.cfg.PerConnection - taken, err
+}
+
+// command makes the outbox entry that orders a part to be sent.
+func (s *Sending) command(ctx context.Context, tx *sql.Tx, c *store.Conversation, p *part) (store.Entry, error) {
+	cmd := &pb.Command{
+		Id: channel.CommandID(p.Message, p.Part, p.Attempt), WorkspaceId: c.Workspace, ConnectionId: p.Connection, Channel: c.Channel,
+		ConversationKey: c.ID, MessageId: p.Message, Part: p.Part, Attempt: p.Attempt, Kind: p.Kind,
+		Thread: &pb.Thread{Id: c.Thread, Group: c.Group}, SubjectId: p.Subject,
+		Content: &pb.SealedPart{SubjectId: p.Subject, KeyId: p.Key, Category: pb.Category_CATEGORY_CONTENT, Ciphertext: p.Ciphertext},
+	}
+	var member string
+	if err := tx.QueryRowContext(ctx, "SELECT reply_to, member_id FROM messages WHERE id = $1", p.Message).Scan(&cmd.ReplyToExternalId, &member); err != nil {
+		return store.Entry{}, err
+	}
+	cmd.ByMember = member != ""
+	if p.Attachment != "" {
+		a := &pb.AttachmentRef{Key: &pb.SealedPart{Category: pb.Category_CATEGORY_CONTENT}}
+		if err := tx.QueryRowContext(ctx, `SELECT id, kind, content_type, size, object, key_subject, key_id, ciphertext FROM attachments WHERE id = $1`,
+			p.Attachment).Scan(&a.Id, &a.Kind, &a.ContentType, &a.Size, &a.Object, &a.Key.SubjectId, &a.Key.KeyId, &a.Key.Ciphertext); err != nil {
+			return store.Entry{}, err
+		}
+		cmd.Attachment = a
+	}
+	if c.ContactSubject != "" {
+		address := &pb.SealedPart{SubjectId: c.ContactSubject, Category: pb.Category_CATEGORY_PROFILE}
+		err := tx.QueryRowContext(ctx, "SELECT key_id, ciphertext FROM identities WHERE subject_id = $1", c.ContactSubject).Scan(&address.KeyId, &address.Ciphertext)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return store.Entry{}, err
+		}
+		if address.Ciphertext != nil {
+			cmd.Address = address
+		}
+	}
+	return store.Entry{ID: cmd.Id, Topic: store.TopicOutbound(c.Channel), Key: c.ID, Type: "command", Traceparent: p.Trace,
+		Workspace: c.Workspace, Conversation: c.ID, Payload: cmd}, nil
+}

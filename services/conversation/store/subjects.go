@@ -1,0 +1,75 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+
+	"tributary.dev/libs/sqldb"
+)
+
+// Subject is what is known of a subject whose row is locked.
+type Subject struct {
+	ID, Workspace, KeyID string
+	Frozen               bool
+}
+
+// LockSubjects upserts the rows of subjects and locks them until the transaction ends; it must come
+// first in every transaction that writes for a subject. Those that the answer misses are gone, and
+// nothing may be written for them: an erasure that comes later waits, and then finds what was written.
+func LockSubjects(ctx context.Context, tx *sql.Tx, subjects []Subject) (map[string]Subject, error) {
+	folded := map[string]Subject{}
+	for _, s := range subjects {
+		if old, ok := folded[s.ID]; !ok || old.KeyID == "" {
+			folded[s.ID] = s
+		}
+	}
+	rows := make([][]any, 0, len(folded))
+	for _, s := range folded {
+		rows = append(rows, []any{s.ID, s.Workspace, s.KeyID})
+	}
+	SortRows(rows)
+	alive := make(map[string]Subject, len(rows))
+	err := sqldb.InsertRows(ctx, tx, "subjects", []string{"id", "workspace_id", "key_id"}, rows,
+		`ON CONFLICT (id) DO UPDATE SET key_id = CASE WHEN excluded.key_id <> '' THEN excluded.key_id ELSE subjects.key_id END
+		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen`,
+		func(rows *sql.Rows) error {
+			var s Subject
+			var frozen int
+			err := rows.Scan(&s.ID, &s.Workspace, &s.KeyID, &frozen)
+			s.Frozen = frozen == 1
+			alive[s.ID] = s
+			return err
+		})
+	return alive, err
+}
+
+// SortRows sorts rows by their first column, and then their second where both are texts.
+func SortRows(rows [][]any) {
+	text := func(row []any, i int) string {
+		if i < len(row) {
+			s, _ := row[i].(string)
+			return s
+		}
+		return ""
+	}
+	slices.SortFunc(rows, func(a, b []any) int {
+		return cmp.Or(cmp.Compare(text(a, 0), text(b, 0)), cmp.Compare(text(a, 1), text(b, 1)))
+	})
+}
+
+// OptedOut tells whether a subject has withdrawn consent to be written to on a connection: the newest
+// opt-in or opt-out of the connection's own and the workspace-wide ones decides.
+func OptedOut(ctx context.Context, tx *sql.Tx, subject, connection string) (bool, error) {
+	if subject == "" {
+		return false, nil
+	}
+	var action string
+	err := tx.QueryRowContext(ctx, `SELECT action FROM consents WHERE subject_id = $1 AND action IN ('opt_in', 'opt_out')
+		AND (workspace_wide = 1 OR connection_id = $2) ORDER BY order_us DESC, event_id DESC LIMIT 1`, subject, connection).Scan(&action)
+	if err == sql.ErrNoRows {
+		return false, nil
+	}
+	return action == "opt_out", err
+}
