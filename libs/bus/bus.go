@@ -1,11 +1,21 @@
-// Package bus is the mesh's way onto Kafka: publish, subscribe in batches, keep a compacted topic as a
-// map (Table), and set aside what cannot be handled (dead letters).
 package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/segmentio/kafka-go"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 )
 
 // Config says how to reach the brokers.
@@ -17,106 +27,218 @@ type Config struct {
 	ClientID string
 	TLS      TLS
 	SASL     SASL
-	// Partitions of topics that this process creates.
+	// Partitions of topics that this process creates; 0: 32.
 	Partitions int
-	// MaxInFlightBytes bounds what Publish has handed to the client and not seen completed.
+	// MaxInFlightBytes bounds what Publish has handed to the client and not seen completed; 0: 64 MiB.
 	MaxInFlightBytes int64
+	// Dial stands in for the network in tests; nil: TCP.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Log and Meter may be nil.
+	Log   *slog.Logger
+	Meter metric.Meter
 }
 
-// TLS is on when Enabled; CAFile adds to the system's roots, CertFile and KeyFile are for mutual TLS.
-type TLS struct {
-	Enabled                   bool
-	CAFile, CertFile, KeyFile string
-	ServerName                string
-}
+const (
+	defaultPartitions  = 32
+	defaultMaxInFlight = 64 << 20
 
-// SASL mechanisms: "" (none), PLAIN, SCRAM-SHA-256, SCRAM-SHA-512.
-type SASL struct {
-	Mechanism, Username, Password string
-}
-
-// Message is what is published. Key decides the partition (murmur2, as Java's client does).
-type Message struct {
-	// Topic without the prefix.
-	Topic   string
-	Key     string
-	Value   []byte
-	Headers []Header
-}
-
-// Header of a message; CloudEvents and trace headers are made with EventHeaders.
-type Header struct {
-	Key   string
-	Value []byte
-}
-
-// Record is what was read.
-type Record struct {
-	// Topic without the prefix.
-	Topic     string
-	Partition int
-	Offset    int64
-	Key       string
-	Value     []byte
-	Headers   []Header
-	Time      time.Time
-}
-
-// Topic is a topic's descriptor: services declare theirs and EnsureTopics creates or checks them.
-type Topic struct {
-	Name       string
-	Partitions int // 0: the configuration's
-	Compacted  bool
-	Retention  time.Duration // 0: for ever
-	// MaxCompactionLag and Segment, for topics whose old values must go soon; 0: the broker's.
-	MaxCompactionLag time.Duration
-	Segment          time.Duration
-}
-
-// Subscription handles topics in batches as a member of a consumer group. An offset is committed after
-// Handle returned nil for everything below it.
-type Subscription struct {
-	// Group without the prefix.
-	Group  string
-	Topics []string
-	// MaxBatch records are handed over at once; 0 is 500. All of one partition, in offset order.
-	MaxBatch int
-	// Handle must be safe to call for different partitions at once. An error wrapped with DataFault
-	// means that these records can't be handled as they are: the batch is bisected and the one at fault
-	// goes to dead.<topic>. Any other error stops the partition and the batch is tried again, for ever.
-	Handle func(ctx context.Context, batch []Record) error
-}
-
-// Errors.
-var (
-	// ErrFull: MaxInFlightBytes are already on their way.
-	ErrFull = errors.New("bus: too much in flight")
-	// ErrStaleGeneration: the group has moved on; this member no longer owns the partition.
-	ErrStaleGeneration = errors.New("bus: stale generation")
-	// ErrTooLarge: a value above MaxValueBytes.
-	ErrTooLarge = errors.New("bus: value too large")
+	// requestTimeout bounds a question to the brokers.
+	requestTimeout = 5 * time.Second
 )
 
-// MaxValueBytes is the largest value Publish takes (768 KiB).
-const MaxValueBytes = 768 << 10
-
-// DataFault marks err as a fault of the data: trying again can't help. reason is a short class that is
-// counted and written into the dead letter; it must carry nothing personal.
-func DataFault(reason string, err error) error { return &dataFault{reason, err} }
-
-// IsDataFault tells whether err is, or wraps, a DataFault, and its reason.
-func IsDataFault(err error) (reason string, ok bool) {
-	var f *dataFault
-	if errors.As(err, &f) {
-		return f.reason, true
+// Validate joins all faults and names the settings.
+func (c Config) Validate() error {
+	var faults []error
+	if len(c.Brokers) == 0 {
+		faults = append(faults, errors.New("Brokers: at least one host:port is needed"))
 	}
-	return "", false
+	for _, broker := range c.Brokers {
+		if !strings.Contains(broker, ":") {
+			faults = append(faults, fmt.Errorf("Brokers: %q is not host:port", broker))
+		}
+	}
+	if c.Partitions < 0 {
+		faults = append(faults, errors.New("Partitions: must not be negative"))
+	}
+	if c.MaxInFlightBytes != 0 && c.MaxInFlightBytes < MaxBatchBytes {
+		faults = append(faults, fmt.Errorf("MaxInFlightBytes: must be at least %d, the largest batch", MaxBatchBytes))
+	}
+	return errors.Join(append(faults, c.TLS.validate(), c.SASL.validate())...)
 }
 
-type dataFault struct {
-	reason string
-	err    error
+// Bus is one process's access to the brokers. It is safe for concurrent use.
+type Bus struct {
+	cfg       Config
+	log       *slog.Logger
+	metrics   *metrics
+	transport *kafka.Transport
+	dialer    *kafka.Dialer
+	client    *kafka.Client
+	writer    *kafka.Writer
+
+	inFlight  atomic.Int64
+	refreshed atomic.Int64 // when refresh last threw the metadata away, Unix nanoseconds
+
+	ctx    context.Context // ends at Close
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	closed bool
+	work   sync.WaitGroup
 }
 
-func (f *dataFault) Error() string { return "data fault (" + f.reason + "): " + f.err.Error() }
-func (f *dataFault) Unwrap() error { return f.err }
+// Open connects and checks that the brokers can be spoken to: it fails for a setting that cannot be
+// right, a certificate that is not trusted or a password that is refused. It does not fail for a broker
+// that is away: publishing and reading then fail until it is back.
+func Open(ctx context.Context, cfg Config) (*Bus, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Partitions == 0 {
+		cfg.Partitions = defaultPartitions
+	}
+	if cfg.MaxInFlightBytes == 0 {
+		cfg.MaxInFlightBytes = defaultMaxInFlight
+	}
+	if cfg.ClientID == "" {
+		cfg.ClientID = "tributary"
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Meter == nil {
+		cfg.Meter = noop.Meter{}
+	}
+	tlsConfig, err := cfg.TLS.load()
+	if err != nil {
+		return nil, err
+	}
+	mechanism, err := cfg.SASL.mechanism()
+	if err != nil {
+		return nil, err
+	}
+
+	b := &Bus{cfg: cfg, log: cfg.Log}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.transport = &kafka.Transport{
+		Dial:        cfg.Dial,
+		DialTimeout: time.Second,
+		MetadataTTL: 5 * time.Second,
+		ClientID:    cfg.ClientID,
+		TLS:         tlsConfig,
+		SASL:        mechanism,
+		Context:     b.ctx,
+	}
+	b.dialer = &kafka.Dialer{
+		DialFunc:      cfg.Dial,
+		Timeout:       3 * time.Second,
+		DualStack:     true,
+		ClientID:      cfg.ClientID,
+		TLS:           tlsConfig,
+		SASLMechanism: mechanism,
+	}
+	b.client = &kafka.Client{Addr: kafka.TCP(cfg.Brokers...), Transport: b.transport, Timeout: requestTimeout}
+	b.writer = b.newWriter()
+	if b.metrics, err = newMetrics(b, cfg.Meter); err != nil {
+		b.cancel()
+		return nil, err
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if _, err := b.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{}}); err != nil {
+		var untrusted *tls.CertificateVerificationError
+		if errors.Is(err, kafka.SASLAuthenticationFailed) || errors.Is(err, kafka.UnsupportedSASLMechanism) || errors.As(err, &untrusted) {
+			_ = b.Close(ctx)
+			return nil, fmt.Errorf("bus: %w", err)
+		}
+		b.log.WarnContext(ctx, "bus: no broker answers", "error", err)
+	}
+	return b, nil
+}
+
+// Close ends all readers and flushes what is in flight, bounded by ctx.
+func (b *Bus) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	b.mu.Unlock()
+
+	done := make(chan error, 1)
+	go func() {
+		err := b.writer.Close()
+		b.cancel()
+		b.work.Wait()
+		b.transport.CloseIdleConnections()
+		b.metrics.close()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		b.cancel()
+		return fmt.Errorf("bus: closing: %w", ctx.Err())
+	}
+}
+
+// enter gives a context that also ends when the bus is closed. Close waits until leave was called.
+func (b *Bus) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, nil, errors.New("bus: closed")
+	}
+	b.work.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(b.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+		b.work.Done()
+	}, nil
+}
+
+// background runs f, which ends by itself within bounds; Close waits for it.
+func (b *Bus) background(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		go f() // Close no longer waits
+		return
+	}
+	b.work.Go(f)
+}
+
+// refresh makes the next request ask for the cluster's metadata again, at most once a second: after a
+// leader has moved, the cached one would be wrong for seconds. Requests under way keep their connection.
+func (b *Bus) refresh() {
+	now, last := time.Now().UnixNano(), b.refreshed.Load()
+	if now-last > int64(time.Second) && b.refreshed.CompareAndSwap(last, now) {
+		b.transport.CloseIdleConnections()
+	}
+}
+
+func (b *Bus) fullName(topic string) string  { return b.cfg.Prefix + topic }
+func (b *Bus) shortName(topic string) string { return strings.TrimPrefix(topic, b.cfg.Prefix) }
+
+// pause waits for a while that grows with each call, up to limit, or until ctx ends.
+func pause(first, limit time.Duration) func(ctx context.Context) error {
+	growing := backoff.NewExponentialBackOff()
+	growing.InitialInterval, growing.MaxInterval = first, limit
+	growing.Reset()
+	return func(ctx context.Context) error { return sleep(ctx, growing.NextBackOff()) }
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
