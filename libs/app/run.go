@@ -69,6 +69,7 @@ func (r *run) build(ctx context.Context, units []Unit) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", u.Service.Name, err)
 		}
+		r.undo = append(r.undo, func(context.Context) error { return d.Seal.Close() })
 		parts, err := u.Service.Build(ctx, d)
 		if err != nil {
 			return fmt.Errorf("%s: %w", u.Service.Name, err)

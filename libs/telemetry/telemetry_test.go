@@ -1,0 +1,229 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/segmentio/kafka-go"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"tributary.dev/libs/bus"
+)
+
+// The canaries: one of each kind of what must never leave.
+const (
+	words   = "canary-words-of-a-person"
+	mail    = "canary@example.org"
+	number  = "+41 79 123 45 67"
+	apiKey  = "trb_abcdefghijklmnop_0123456789"
+	botText = "xoxb-1234-canary"
+)
+
+func requireNoCanary(t *testing.T, out string) {
+	t.Helper()
+	for _, c := range []string{words, mail, number, apiKey, botText, "canary"} {
+		require.NotContains(t, out, c)
+	}
+}
+
+func logged(t *testing.T, write func(*slog.Logger)) string {
+	t.Helper()
+	var out bytes.Buffer
+	tel, err := New(Config{Service: "test", LogLevel: "debug", LogOutput: &out})
+	require.NoError(t, err)
+	write(tel.Log)
+	return out.String()
+}
+
+func TestLog(t *testing.T) {
+	t.Run("masks attributes whose key names personal data or a secret", func(t *testing.T) {
+		for _, key := range []string{"text", "body", "Authorization", "name", "sender_name", "emailAddress", "phone", "token", "bot_token",
+			"client-secret", "password", "url", "key", "value", "credentials", "settings"} {
+			out := logged(t, func(l *slog.Logger) { l.Info("seen", key, words) })
+			requireNoCanary(t, out)
+			require.Contains(t, out, masked, key)
+		}
+	})
+	t.Run("masks all of a group that is named so, and attributes given by With", func(t *testing.T) {
+		out := logged(t, func(l *slog.Logger) {
+			l.With("text", words).WithGroup("profile").Info("seen", "city", words)
+			l.Info("seen", slog.Group("g", slog.Group("body", slog.String("first", words))))
+		})
+		requireNoCanary(t, out)
+	})
+	t.Run("takes addresses, numbers, credentials and quotations out of any text", func(t *testing.T) {
+		out := logged(t, func(l *slog.Logger) {
+			l.Info("from "+mail, "reason", "call "+number+" or "+mail, "note", `said "`+words+`"`, "class", apiKey, "other", "Bearer "+botText)
+			l.Info("dial postgres://user:canary@db/x?sslmode=canary", "hosts", []string{mail, "a"})
+		})
+		requireNoCanary(t, out)
+	})
+	t.Run("writes of a value it does not know the type alone", func(t *testing.T) {
+		out := logged(t, func(l *slog.Logger) {
+			l.Info("seen", "event", struct{ Text string }{words}, "raw", []byte(words), "map", map[string]string{"a": words})
+		})
+		requireNoCanary(t, out)
+		require.Contains(t, out, "struct { Text string }")
+	})
+	t.Run("keeps ids, classes, counts and times", func(t *testing.T) {
+		out := logged(t, func(l *slog.Logger) {
+			l.Info("published", "message_id", "0190-aa", "subject_id", "s1", "key_hits", 7, "body_bytes", 12, "topic", "inbound.slack",
+				"error_class", "retry", "took", 3*time.Millisecond)
+		})
+		var line map[string]any
+		require.NoError(t, json.Unmarshal([]byte(out), &line))
+		require.Equal(t, "0190-aa", line["message_id"])
+		require.Equal(t, "s1", line["subject_id"])
+		require.EqualValues(t, 7, line["key_hits"])
+		require.EqualValues(t, 12, line["body_bytes"])
+		require.Equal(t, "inbound.slack", line["topic"])
+		require.Equal(t, "retry", line["error_class"])
+		require.Equal(t, "test", line["service"])
+		require.Equal(t, "published", line["msg"])
+	})
+	t.Run("adds the trace and the request of the context", func(t *testing.T) {
+		var out bytes.Buffer
+		tel, err := New(Config{Service: "test", LogOutput: &out})
+		require.NoError(t, err)
+		ctx, span := tel.Tracer.Start(WithRequestID(t.Context(), "r1"), "x")
+		tel.Log.InfoContext(ctx, "seen")
+		require.Contains(t, out.String(), span.SpanContext().TraceID().String())
+		require.Contains(t, out.String(), `"request_id":"r1"`)
+	})
+}
+
+func TestErrorText(t *testing.T) {
+	_, numError := strconv.Atoi(words)
+	var target struct{ N int }
+	jsonError := json.Unmarshal([]byte(`{"N":"`+words+`"}`), &target)
+	for name, test := range map[string]struct {
+		err  error
+		want string
+	}{
+		"our own words stay":               {fmt.Errorf("relay: %w", bus.ErrFull), "relay: bus: too much in flight"},
+		"sentinels stay":                   {fmt.Errorf("read: %w", io.ErrUnexpectedEOF), "read: unexpected EOF"},
+		"a broker's error stays":           {fmt.Errorf("publish: %w", kafka.NotLeaderForPartition), "publish: " + kafka.NotLeaderForPartition.Error()},
+		"a database's shows its SQLSTATE":  {fmt.Errorf("insert: %w", &pgconn.PgError{Code: "23505", Message: words}), "insert: [pgconn.PgError SQLSTATE 23505]"},
+		"a parser's shows its type":        {fmt.Errorf("row: %w", numError), "row: [strconv.NumError]"},
+		"encoding/json's shows its type":   {fmt.Errorf("body: %w", jsonError), "body: [json.UnmarshalTypeError]"},
+		"a call's shows no address":        {fmt.Errorf("send: %w", &url.Error{Op: "Get", URL: "https://x/" + words, Err: syscall.ECONNREFUSED}), "send: [url.Error]"},
+		"a connection's shows the reason":  {&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "[net.OpError dial: connection refused]"},
+		"a file's shows no path":           {&os.PathError{Op: "open", Path: "/" + words, Err: syscall.ENOENT}, "[fs.PathError open: no such file or directory]"},
+		"joined errors are each looked at": {errors.Join(io.EOF, &pgconn.PgError{Code: "40001", Message: words}), "EOF\n[pgconn.PgError SQLSTATE 40001]"},
+		"quotations go whoever wrote them": {fmt.Errorf("normalise %q", words), "normalise [masked]"},
+		"a time-out says so":               {fmt.Errorf("call: %w", &url.Error{Op: "Get", URL: words, Err: context.DeadlineExceeded}), "call: [url.Error deadline exceeded]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, test.want, ErrorText(test.err))
+			out := logged(t, func(l *slog.Logger) { l.Error("failed", "error", test.err) })
+			requireNoCanary(t, out)
+		})
+	}
+}
+
+func TestSpansCarryIdsAndClassesOnly(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "spans.jsonl")
+	tel, err := New(Config{Service: "test", TraceFile: file, LogOutput: io.Discard})
+	require.NoError(t, err)
+	sibling, err := tel.For("other")
+	require.NoError(t, err)
+	for _, tel := range []*Telemetry{tel, sibling} {
+		_, span := tel.Tracer.Start(t.Context(), "POST /webhooks/sms/{ref}", trace.WithAttributes(
+			attribute.String("http.request.method", "POST"),
+			attribute.String("url.query", words), attribute.String("client.address", mail), attribute.String("user_agent.original", words),
+			attribute.String("tributary.message_id", "m1"), attribute.String("tributary.text", words), attribute.String("tributary.note", mail),
+		))
+		span.RecordError(errors.New(words))
+		span.SetStatus(codes.Error, words)
+		span.End()
+	}
+	require.NoError(t, tel.Close(t.Context()))
+	out, err := os.ReadFile(file)
+	require.NoError(t, err)
+	requireNoCanary(t, string(out))
+	require.Contains(t, string(out), `"m1"`)
+	require.Contains(t, string(out), `"exception.type"`)
+	require.Equal(t, 2, strings.Count(string(out), "POST /webhooks/sms/{ref}"))
+	require.Contains(t, string(out), `"other"`)
+}
+
+func TestMetricsOfAllServicesOfAProcessOnOnePage(t *testing.T) {
+	tel, err := New(Config{Service: "slack", LogOutput: io.Discard})
+	require.NoError(t, err)
+	sms, err := tel.For("sms")
+	require.NoError(t, err)
+	for i, tel := range []*Telemetry{tel, sms} {
+		c, err := tel.Meter.Int64Counter("tributary_webhooks_accepted_total")
+		require.NoError(t, err)
+		c.Add(t.Context(), int64(i+1))
+		h, err := tel.Meter.Float64Histogram("http.server.request.duration")
+		require.NoError(t, err)
+		_ = h
+	}
+	w := httptest.NewRecorder()
+	sms.MetricsHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Contains(t, w.Body.String(), `tributary_webhooks_accepted_total{service="slack"} 1`)
+	require.Contains(t, w.Body.String(), `tributary_webhooks_accepted_total{service="sms"} 2`)
+	require.Contains(t, w.Body.String(), "go_goroutines")
+}
+
+func TestMetricsDropTheCallersHost(t *testing.T) {
+	tel, err := New(Config{Service: "x", LogOutput: io.Discard})
+	require.NoError(t, err)
+	h, err := tel.Meter.Float64Histogram("http.server.request.duration")
+	require.NoError(t, err)
+	h.Record(t.Context(), 1, metric.WithAttributes(attribute.String("server.address", words)))
+	w := httptest.NewRecorder()
+	tel.MetricsHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.Contains(t, w.Body.String(), "http_server_request_duration")
+	requireNoCanary(t, w.Body.String())
+}
+
+func TestHeadersCarryTheTrace(t *testing.T) {
+	tel, err := New(Config{Service: "x", LogOutput: io.Discard})
+	require.NoError(t, err)
+	ctx, span := tel.Tracer.Start(t.Context(), "in")
+	headers := EventHeaders(ctx, "e1", "tributary.message", "slack", 1_700_000_000_000_001)
+	values := map[string]string{}
+	for _, h := range headers {
+		values[h.Key] = string(h.Value)
+	}
+	require.Equal(t, "1.0", values["ce_specversion"])
+	require.Equal(t, "e1", values["ce_id"])
+	require.Equal(t, "tributary.message", values["ce_type"])
+	require.Equal(t, "slack", values["ce_source"])
+	require.Equal(t, "2023-11-14T22:13:20.000001Z", values["ce_time"])
+	require.Equal(t, "application/protobuf", values["content-type"])
+
+	got := trace.SpanContextFromContext(Extract(context.Background(), headers))
+	require.Equal(t, span.SpanContext().TraceID(), got.TraceID())
+	require.True(t, got.IsRemote())
+	require.Len(t, Inject(ctx, headers), len(headers), "a second trace replaces the first")
+}
+
+func TestNewRefusesAnUnknownLevel(t *testing.T) {
+	_, err := New(Config{Service: "x", LogLevel: "loud"})
+	require.ErrorContains(t, err, "log level")
+}
