@@ -1,0 +1,360 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"tributary.dev/libs/access"
+	"tributary.dev/libs/endpointx/problem"
+	"tributary.dev/libs/sqldb"
+	"tributary.dev/libs/telemetry"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/store"
+)
+
+// Event is the data of a server-sent event: ids and states, no words.
+type Event struct {
+	Type           string `json:"type"`
+	ConversationID string `json:"conversation_id"`
+	MessageID      string `json:"message_id"`
+	ContactID      string `json:"contact_id"`
+	Direction      string `json:"direction,omitempty"`
+	Status         string `json:"status,omitempty"`
+	At             string `json:"at,omitempty"`
+}
+
+const (
+	// eventBatch is how many events are read at a time.
+	eventBatch = 200
+	// pollPause is the least time between two looks of a stream, however often it is woken.
+	pollPause = 50 * time.Millisecond
+)
+
+// streamEvents follows the outbox by position (WHATWG HTML, 9.2: server-sent events). Every event has its
+// position as id, so a client cut off anywhere comes back with Last-Event-ID and goes on behind it.
+func (a *API) streamEvents(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), a.StreamLife)
+	defer cancel()
+	s, err := a.openStream(ctx, w, r)
+	if err != nil {
+		problem.Write(ctx, w, err)
+		return
+	}
+	defer a.streams.leave(s.workspace)
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	if err := s.run(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, errClientGone) {
+		telemetry.From(ctx).Log.WarnContext(ctx, "event stream ended", "workspace_id", s.workspace, "error", err)
+	}
+}
+
+// stream is one client's.
+type stream struct {
+	api       *API
+	workspace string
+	// last is the position up to which the client has everything.
+	last  int64
+	reset bool
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	buf   bytes.Buffer
+}
+
+var errClientGone = errors.New("api: the client is gone or does not keep up")
+
+func (a *API) openStream(ctx context.Context, w http.ResponseWriter, r *http.Request) (*stream, error) {
+	if err := access.Require(ctx, access.ConversationsRead); err != nil {
+		return nil, err
+	}
+	caller, _ := access.From(ctx)
+	s := &stream{api: a, workspace: caller.WorkspaceID, w: w, rc: http.NewResponseController(w)}
+	since, resumed := int64(0), false
+	if text := r.Header.Get("Last-Event-ID"); text != "" {
+		var err error
+		if since, err = strconv.ParseInt(text, 10, 64); err != nil || since < 0 {
+			return nil, problem.Invalid(map[string]string{"Last-Event-ID": "is not the id of an event"})
+		}
+		resumed = true
+	}
+	if err := a.streams.enter(caller.WorkspaceID, a.Limits); err != nil {
+		return nil, err
+	}
+	newest, err := a.newest(ctx)
+	if err != nil {
+		a.streams.leave(caller.WorkspaceID)
+		return nil, err
+	}
+	// What lies behind is no longer kept in whole once it is older than EventsKept, since a position is
+	// never below the clock; a position not given yet is of before a restore.
+	lost := since > newest || since < newest && since < a.Clock.Now().Add(-store.EventsKept).UnixMicro()
+	if s.last = since; !resumed || lost {
+		s.last, s.reset = newest, resumed
+	}
+	return s, nil
+}
+
+// newest is the last position given.
+func (a *API) newest(ctx context.Context) (position int64, err error) {
+	err = a.DB.View(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(position), 0) FROM leases").Scan(&position)
+	})
+	return position, err
+}
+
+func (s *stream) run(ctx context.Context) error {
+	// A client that is cut off before the first event knows from where to go on.
+	fmt.Fprintf(&s.buf, "retry: 1000\nid: %d\n", s.last)
+	if s.reset {
+		s.buf.WriteString("event: reset\ndata: {}\n")
+	}
+	s.buf.WriteString("\n")
+	poll, beat := time.NewTicker(s.api.StreamPoll), time.NewTicker(s.api.StreamBeat)
+	defer poll.Stop()
+	defer beat.Stop()
+	for {
+		woken := s.api.streams.next() // before reading: no wake in between is missed
+		more, err := s.read(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if !s.pause(ctx) {
+			return nil
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.api.streams.ended:
+			return nil
+		case <-woken:
+		case <-poll.C:
+		case <-beat.C:
+			// Nothing but an id: it is dispatched to nobody, and a client of a quiet workspace still
+			// comes back from where it was.
+			fmt.Fprintf(&s.buf, ": beat\nid: %d\n\n", s.last)
+		}
+	}
+}
+
+// pause keeps a stream that is woken all the time from asking the database all the time; false when the
+// stream is to end.
+func (s *stream) pause(ctx context.Context) bool {
+	t := time.NewTimer(pollPause)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.api.streams.ended:
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// read writes the next events into the buffer; more says that others wait behind them.
+func (s *stream) read(ctx context.Context) (more bool, err error) {
+	type row struct {
+		position int64
+		event    pb.ConversationEvent
+	}
+	var rows []*row
+	var newest int64
+	var visible seen
+	err = s.api.DB.View(ctx, func(tx *sql.Tx) error {
+		rows = nil
+		if err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(position), 0) FROM leases").Scan(&newest); err != nil || newest <= s.last {
+			return err
+		}
+		err := sqldb.Query(ctx, tx, `SELECT position, payload FROM outbox WHERE workspace_id = $1 AND topic = $2
+			AND position > $3 AND position <= $4 ORDER BY position LIMIT $5`,
+			[]any{s.workspace, store.TopicConversations, s.last, newest, eventBatch}, func(r *sql.Rows) error {
+				var e row
+				var payload []byte
+				if err := r.Scan(&e.position, &payload); err != nil {
+					return err
+				}
+				rows = append(rows, &e)
+				return proto.Unmarshal(payload, &e.event)
+			})
+		if err != nil {
+			return err
+		}
+		events := make([]*pb.ConversationEvent, len(rows))
+		for i, r := range rows {
+			events[i] = &r.event
+		}
+		visible, err = look(ctx, tx, events)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, r := range rows {
+		if visible.shows(&r.event) {
+			s.write(r.position, &r.event)
+		}
+		s.last = r.position
+	}
+	if more = len(rows) == eventBatch; !more {
+		s.last = max(s.last, newest)
+	}
+	return more, nil
+}
+
+func (s *stream) write(position int64, e *pb.ConversationEvent) {
+	event := Event{Type: e.GetType(), ConversationID: e.GetConversationId(), MessageID: e.GetMessageId(), ContactID: e.GetContactId()}
+	switch e.GetDirection() {
+	case pb.Direction_DIRECTION_INBOUND:
+		event.Direction = "inbound"
+	case pb.Direction_DIRECTION_OUTBOUND:
+		event.Direction = "outbound"
+	}
+	if e.GetStatus() != pb.Status_STATUS_UNSPECIFIED {
+		event.Status = statusWord(e.GetStatus())
+	}
+	if e.GetOrderUs() != 0 {
+		event.At = timeText(e.GetOrderUs())
+	}
+	data, err := json.Marshal(event)
+	if err != nil {
+		panic(err) // a struct of strings always encodes
+	}
+	fmt.Fprintf(&s.buf, "id: %d\nevent: %s\ndata: %s\n\n", position, event.Type, data)
+}
+
+// flush hands the buffer to the client, who has StreamWrite to take it.
+func (s *stream) flush() error {
+	if s.buf.Len() == 0 {
+		return nil
+	}
+	if err := s.rc.SetWriteDeadline(time.Now().Add(s.api.StreamWrite)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return errClientGone
+	}
+	_, err := s.w.Write(s.buf.Bytes())
+	s.buf.Reset()
+	if err == nil {
+		err = s.rc.Flush()
+	}
+	if err != nil {
+		return errClientGone
+	}
+	return nil
+}
+
+// seen is what of the events' subjects is shown: nothing frozen, gone or erased is.
+type seen map[string]bool
+
+func look(ctx context.Context, tx *sql.Tx, events []*pb.ConversationEvent) (seen, error) {
+	shownIDs := seen{"": true}
+	for _, of := range []struct {
+		id    func(*pb.ConversationEvent) string
+		query string
+	}{
+		{(*pb.ConversationEvent).GetConversationId, "SELECT c.id FROM conversations c WHERE c.frozen = 0 AND c.id IN "},
+		{(*pb.ConversationEvent).GetContactId, "SELECT c.id FROM contacts c WHERE c.frozen = 0 AND c.id IN "},
+		{(*pb.ConversationEvent).GetMessageId, `SELECT m.id FROM messages m JOIN conversations c ON c.id = m.conversation_id
+			LEFT JOIN subjects a ON a.id = m.author_subject WHERE ` + shown + " AND m.id IN "},
+	} {
+		var ids []string
+		for _, e := range events {
+			if id := of.id(e); id != "" {
+				ids = append(ids, id)
+			}
+		}
+		list, args := sqldb.In(1, ids)
+		err := sqldb.Query(ctx, tx, of.query+"("+list+")", args, func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			shownIDs[id] = true
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return shownIDs, nil
+}
+
+func (s seen) shows(e *pb.ConversationEvent) bool {
+	return s[e.GetConversationId()] && s[e.GetContactId()] && s[e.GetMessageId()]
+}
+
+// streams counts the open ones and wakes them.
+type streams struct {
+	// ended is closed when all shall end.
+	ended chan struct{}
+
+	mu     sync.Mutex
+	woken  chan struct{} // closed by the next wake
+	open   int
+	openBy map[string]int
+	done   bool
+}
+
+func newStreams() *streams {
+	return &streams{ended: make(chan struct{}), woken: make(chan struct{}), openBy: map[string]int{}}
+}
+
+func (s *streams) enter(workspace string, most Limits) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.done || s.open >= most.Streams:
+		return problem.Unavailable("a further event stream")
+	case s.openBy[workspace] >= most.WorkspaceStreams:
+		return problem.TooMany(5 * time.Second)
+	}
+	s.open++
+	s.openBy[workspace]++
+	return nil
+}
+
+func (s *streams) leave(workspace string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open--
+	if s.openBy[workspace]--; s.openBy[workspace] == 0 {
+		delete(s.openBy, workspace)
+	}
+}
+
+// next is closed by the next wake.
+func (s *streams) next() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.woken
+}
+
+func (s *streams) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.woken)
+	s.woken = make(chan struct{})
+}
+
+func (s *streams) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.done {
+		s.done = true
+		close(s.ended)
+	}
+}

@@ -1,0 +1,292 @@
+package api
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"tributary.dev/libs/seal"
+	"tributary.dev/libs/sqldb"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/store"
+)
+
+// messageRow is a message as it is stored, not opened yet.
+type messageRow struct {
+	id, conversation, connection  string
+	direction, author, member     string
+	automated                     bool
+	order                         int64
+	externalID, replyTo           string
+	content                       sealedColumns
+	contentID                     string
+	contentOrder, edited, deleted int64
+	status                        pb.Status
+	errorClass                    pb.ErrorClass
+	errorCode                     string
+	workspace                     string
+	hidden                        bool
+	attachments                   []attachmentRow
+	reactions                     []reactionRow
+	parts                         []Part
+	text                          pb.Content
+	state                         string
+}
+
+type attachmentRow struct {
+	id, kind, contentType, object, failed string
+	size                                  int64
+}
+
+type reactionRow struct {
+	store.Reaction
+	emoji string
+}
+
+// selectMessages is followed by a condition on m, c (its conversation) and a (its author).
+const selectMessages = `SELECT m.id, m.workspace_id, m.conversation_id, m.connection_id, m.direction, m.author_subject, m.member_id,
+	m.automated, m.order_us, m.external_id,
+	CASE WHEN m.reply_to = '' THEN '' ELSE COALESCE((SELECT r.message_id FROM external_refs r
+		WHERE r.connection_id = m.connection_id AND r.external_id = m.reply_to), '') END,
+	m.content_subject, m.content_key, m.ciphertext, m.content_id, m.content_order, m.edited_us, m.deleted_us,
+	m.status, m.error_class, m.error_code, c.frozen + COALESCE(a.frozen, 0) + COALESCE(a.gone, 0)
+	FROM messages m JOIN conversations c ON c.id = m.conversation_id LEFT JOIN subjects a ON a.id = m.author_subject WHERE `
+
+// shown keeps out what belongs to frozen and gone persons.
+const shown = `c.frozen = 0 AND COALESCE(a.frozen, 0) = 0 AND COALESCE(a.gone, 0) = 0`
+
+func queryMessages(ctx context.Context, tx *sql.Tx, condition string, args ...any) ([]*messageRow, error) {
+	var found []*messageRow
+	err := sqldb.Query(ctx, tx, selectMessages+condition, args, func(rows *sql.Rows) error {
+		var m messageRow
+		var automated, hidden int
+		if err := rows.Scan(&m.id, &m.workspace, &m.conversation, &m.connection, &m.direction, &m.author, &m.member,
+			&automated, &m.order, &m.externalID, &m.replyTo,
+			&m.content.subject, &m.content.key, &m.content.ciphertext, &m.contentID, &m.contentOrder, &m.edited, &m.deleted,
+			&m.status, &m.errorClass, &m.errorCode, &hidden); err != nil {
+			return err
+		}
+		m.automated, m.hidden = automated != 0, hidden != 0
+		if m.deleted != 0 {
+			m.content, m.state = sealedColumns{}, contentDeleted
+		}
+		found = append(found, &m)
+		return nil
+	})
+	return found, err
+}
+
+// view reads messages with everything that hangs on them, in one state of the database, and opens them.
+// read gives the messages' rows, in the order that they are to be answered in.
+func (a *API) view(ctx context.Context, workspace string, purpose pb.Purpose, read func(tx *sql.Tx) ([]*messageRow, error)) ([]Message, error) {
+	var rows []*messageRow
+	var persons people
+	err := a.DB.View(ctx, func(tx *sql.Tx) (err error) {
+		if rows, err = read(tx); err != nil {
+			return err
+		}
+		persons = people{}
+		return attach(ctx, tx, rows, persons)
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := &opening{workspace: workspace}
+	for _, m := range rows {
+		m.ask(o)
+	}
+	persons.ask(o, acting(rows))
+	if err := o.open(ctx, a.Seal, purpose); err != nil {
+		return nil, err
+	}
+	if err := a.loadMentioned(ctx, o, purpose, rows, persons); err != nil {
+		return nil, err
+	}
+	messages := make([]Message, len(rows))
+	for i, m := range rows {
+		messages[i] = m.message(persons)
+	}
+	return messages, nil
+}
+
+// attach reads what hangs on the messages.
+func attach(ctx context.Context, tx *sql.Tx, rows []*messageRow, persons people) error {
+	byID := make(map[string]*messageRow, len(rows))
+	var ids []string
+	for _, m := range rows {
+		byID[m.id] = m
+		if m.deleted == 0 {
+			ids = append(ids, m.id)
+		}
+	}
+	for _, chunk := range store.Chunks(ids) {
+		list, args := sqldb.In(1, chunk)
+		err := sqldb.Query(ctx, tx, `SELECT message_id, id, kind, content_type, size, object, failed FROM attachments
+			WHERE message_id IN (`+list+`) AND message_id <> '' AND declared = 1 ORDER BY message_id, position, id`, args, func(r *sql.Rows) error {
+			var at attachmentRow
+			var message string
+			err := r.Scan(&message, &at.id, &at.kind, &at.contentType, &at.size, &at.object, &at.failed)
+			if m := byID[message]; err == nil && m != nil {
+				m.attachments = append(m.attachments, at)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := attachParts(ctx, tx, byID); err != nil {
+		return err
+	}
+	reactions, err := store.Reactions(ctx, tx, ids)
+	if err != nil {
+		return err
+	}
+	for _, r := range reactions {
+		byID[r.Message].reactions = append(byID[r.Message].reactions, reactionRow{Reaction: r})
+	}
+	return persons.load(ctx, tx, acting(rows))
+}
+
+// attachParts reads the newest attempt of each part of outbound messages.
+func attachParts(ctx context.Context, tx *sql.Tx, byID map[string]*messageRow) error {
+	var ids []string
+	for id, m := range byID {
+		if m.status != pb.Status_STATUS_UNSPECIFIED {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, chunk := range store.Chunks(ids) {
+		list, args := sqldb.In(1, chunk)
+		err := sqldb.Query(ctx, tx, `SELECT p.message_id, p.part, p.attempt, p.status, p.error_class, p.error_code FROM message_parts p
+			WHERE p.message_id IN (`+list+`) AND NOT EXISTS (SELECT 1 FROM message_parts n
+			WHERE n.message_id = p.message_id AND n.part = p.part AND n.attempt > p.attempt)
+			ORDER BY p.message_id, p.part`, args, func(r *sql.Rows) error {
+			var p Part
+			var message, code string
+			var status pb.Status
+			var class pb.ErrorClass
+			err := r.Scan(&message, &p.Part, &p.Attempt, &status, &class, &code)
+			p.Status = statusWord(status)
+			if status == pb.Status_STATUS_FAILED {
+				p.Error = sendError(class, code)
+			}
+			byID[message].parts = append(byID[message].parts, p)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// acting are the subjects of those who wrote or reacted.
+func acting(rows []*messageRow) []string {
+	var subjects []string
+	for _, m := range rows {
+		subjects = append(subjects, m.author)
+		for _, r := range m.reactions {
+			subjects = append(subjects, r.Author)
+		}
+	}
+	return subjects
+}
+
+// ask adds the message's sealed parts to o.
+func (m *messageRow) ask(o *opening) {
+	if m.state == "" {
+		m.state = contentOpen
+	}
+	o.add(m.content, pb.Category_CATEGORY_CONTENT, seal.OriginContent(m.contentID, m.contentOrder), func(plain []byte, err error) {
+		if err == nil {
+			err = proto.Unmarshal(plain, &m.text)
+		}
+		m.state = contentState(err)
+	})
+	for i := range m.reactions {
+		r := &m.reactions[i]
+		o.add(sealedColumns{r.Author, r.KeyID, r.Ciphertext}, pb.Category_CATEGORY_CONTENT, seal.OriginReaction(r.Key, r.ContentOrder),
+			func(plain []byte, err error) {
+				var c pb.Content
+				if err == nil && proto.Unmarshal(plain, &c) == nil {
+					r.emoji = c.GetEmoji()
+				}
+			})
+	}
+}
+
+// loadMentioned reads and opens the names of those who are only mentioned: whom, the content had to be
+// opened to tell.
+func (a *API) loadMentioned(ctx context.Context, o *opening, purpose pb.Purpose, rows []*messageRow, persons people) error {
+	var subjects []string
+	for _, m := range rows {
+		for _, mention := range m.text.GetMentions() {
+			if id := mention.GetSubjectId(); id != "" && persons[id] == nil && !slices.Contains(subjects, id) {
+				subjects = append(subjects, id)
+			}
+		}
+	}
+	if len(subjects) == 0 {
+		return nil
+	}
+	if err := a.DB.View(ctx, func(tx *sql.Tx) error { return persons.load(ctx, tx, subjects) }); err != nil {
+		return err
+	}
+	persons.ask(o, subjects)
+	return o.open(ctx, a.Seal, purpose)
+}
+
+func (m *messageRow) message(persons people) Message {
+	text, mentions := resolve(m.text.GetText(), m.text.GetMentions(), persons)
+	out := Message{
+		ID: m.id, ConversationID: m.conversation, ConnectionID: m.connection, Direction: m.direction,
+		Type: "text", Content: m.state, Text: text, HTML: m.text.GetHtml(), Mentions: mentions,
+		Attachments: make([]Attachment, 0, len(m.attachments)), Reactions: []Reaction{}, Parts: m.parts,
+		Sender: persons.sender(m.author), ExternalID: m.externalID, ReplyTo: optional(m.replyTo),
+		EditedAt: optionalTime(m.edited), DeletedAt: optionalTime(m.deleted), SentAt: timeText(m.order),
+	}
+	out.Sender.MemberID, out.Sender.Automated = m.member, m.automated
+	if out.Parts == nil {
+		out.Parts = []Part{}
+	}
+	if m.status != pb.Status_STATUS_UNSPECIFIED {
+		out.Status = new(statusWord(m.status))
+	}
+	if m.status == pb.Status_STATUS_FAILED {
+		out.Error = sendError(m.errorClass, m.errorCode)
+	}
+	names := map[string]string{}
+	for _, at := range m.text.GetAttachments() {
+		names[at.GetId()] = at.GetName()
+	}
+	for _, at := range m.attachments {
+		out.Attachments = append(out.Attachments, at.attachment(names[at.id]))
+	}
+	if text == "" && out.HTML == "" && len(out.Attachments) > 0 {
+		out.Type = out.Attachments[0].Kind
+	}
+	for _, r := range m.reactions {
+		if r.emoji != "" && !persons.hides(r.Author) {
+			out.Reactions = append(out.Reactions, Reaction{Emoji: r.emoji, Sender: persons.sender(r.Author), At: timeText(r.OrderUS)})
+		}
+	}
+	return out
+}
+
+func (at attachmentRow) attachment(name string) Attachment {
+	out := Attachment{ID: at.id, Kind: at.kind, Name: name, ContentType: at.contentType, Size: at.size, State: "pending"}
+	if out.Kind == "" {
+		out.Kind = "file"
+	}
+	switch {
+	case at.object != "":
+		out.State, out.URL = "stored", new("/v1/attachments/"+at.id+"/content")
+	case at.failed != "":
+		out.State, out.Failed = "failed", at.failed
+	}
+	return out
+}

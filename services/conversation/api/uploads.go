@@ -1,0 +1,297 @@
+package api
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/gabriel-vasile/mimetype"
+	"github.com/google/uuid"
+	"gocloud.dev/blob"
+
+	"tributary.dev/libs/access"
+	"tributary.dev/libs/endpointx/problem"
+	"tributary.dev/libs/seal"
+	"tributary.dev/libs/sqldb"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/sending"
+	"tributary.dev/services/conversation/store"
+)
+
+const (
+	// uploadTime is how long a client may take to send a file.
+	uploadTime = 5 * time.Minute
+	// maxNameBytes bounds a file's name.
+	maxNameBytes = 255
+	// sniffed is how much of a file tells its type.
+	sniffed = 3072
+)
+
+// uploadAttachment seals a file while it comes in, under a key of its own, and keeps it for a message of
+// the conversation to take.
+func (a *API) uploadAttachment(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), uploadTime)
+	defer cancel()
+	attachment, err := a.upload(ctx, w, r)
+	if err != nil {
+		problem.Write(ctx, w, err)
+		return
+	}
+	writeJSON(w, http.StatusCreated, attachment)
+}
+
+func (a *API) upload(ctx context.Context, w http.ResponseWriter, r *http.Request) (Attachment, error) {
+	if err := access.Require(ctx, access.ConversationsWrite); err != nil {
+		return Attachment{}, err
+	}
+	caller, _ := access.From(ctx)
+	if r.ContentLength > a.UploadBytes {
+		return Attachment{}, problem.TooLarge()
+	}
+	name, err := fileName(r.Header.Get("Content-Disposition"))
+	if err != nil {
+		return Attachment{}, err
+	}
+	draft, err := a.Sending.Draft(ctx, caller.WorkspaceID, r.PathValue("id"))
+	if err != nil {
+		return Attachment{}, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Attachment{}, err
+	}
+	f := &upload{id: id.String(), name: name, subject: draft.Subject, object: "attachments/" + id.String()}
+	// Not every server lets a deadline be set; then its own holds.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(uploadTime))
+	if err := f.store(ctx, a.Bucket, http.MaxBytesReader(w, r.Body, a.UploadBytes)); err != nil {
+		return Attachment{}, uploadError(ctx, err)
+	}
+	if err := a.keepUpload(ctx, caller.WorkspaceID, r.PathValue("id"), f); err != nil {
+		return Attachment{}, errors.Join(err, a.Bucket.Delete(context.WithoutCancel(ctx), f.object))
+	}
+	// No address yet: it is nobody's to read before a message has taken it.
+	return Attachment{ID: f.id, Kind: f.kind, Name: f.name, ContentType: f.contentType, Size: f.size, State: "stored"}, nil
+}
+
+// upload is a file on its way to the bucket.
+type upload struct {
+	id, name, object, kind, contentType string
+	size                                int64
+	subject                             seal.Subject
+	key, sealedName                     *pb.SealedPart
+}
+
+// store writes the sealed object; nothing is left in the bucket when it fails.
+func (f *upload) store(ctx context.Context, bucket *blob.Bucket, body io.Reader) error {
+	head := make([]byte, sniffed)
+	n, err := io.ReadFull(body, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) {
+			return problem.Malformed("the file is empty")
+		}
+		return err
+	}
+	head = head[:n]
+	detected := mimetype.Detect(head)
+	f.contentType, _, _ = mime.ParseMediaType(detected.String())
+	f.kind = kindOf(f.contentType)
+	if f.name == "" {
+		f.name = f.kind + detected.Extension()
+	}
+	key := seal.NewObjectKey()
+	// Cancelling the context before Close is how gocloud discards what was written.
+	ctx, discard := context.WithCancel(ctx)
+	defer discard()
+	object, err := bucket.NewWriter(ctx, f.object, &blob.WriterOptions{ContentType: "application/octet-stream", DisableContentTypeDetection: true})
+	if err != nil {
+		return err
+	}
+	if f.size, err = sealTo(object, key, head, body); err != nil {
+		discard()
+		_ = object.Close() // the first error says more
+		return err
+	}
+	if err := object.Close(); err != nil {
+		return err
+	}
+	if f.key, err = seal.Seal(f.subject, pb.Category_CATEGORY_CONTENT, seal.OriginAttachment(f.id), key); err != nil {
+		return err
+	}
+	f.sealedName, err = seal.Seal(f.subject, pb.Category_CATEGORY_CONTENT, originUpload(f.id), []byte(f.name))
+	return err
+}
+
+func sealTo(w io.Writer, key, head []byte, rest io.Reader) (size int64, err error) {
+	sealed, err := seal.SealWriter(key, w)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := sealed.Write(head); err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(sealed, rest)
+	if err != nil {
+		return 0, err
+	}
+	return int64(len(head)) + n, sealed.Close()
+}
+
+// originUpload binds the name of a file that no message has taken yet.
+func originUpload(id string) seal.Origin { return seal.Origin("upload/" + id) }
+
+func (a *API) keepUpload(ctx context.Context, workspace, conversation string, f *upload) error {
+	return a.DB.Tx(ctx, func(tx *sql.Tx) error {
+		alive, err := store.LockSubjects(ctx, tx, []store.Subject{{ID: f.subject.ID, Workspace: workspace, KeyID: f.subject.KeyID}})
+		if err != nil {
+			return err
+		}
+		if s, ok := alive[f.subject.ID]; !ok || s.Frozen {
+			return problem.Gone("conversation")
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO uploads (id, workspace_id, conversation_id, subject_id, key_id, object_key, name,
+			kind, content_type, size, object, at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			f.id, workspace, conversation, f.subject.ID, f.subject.KeyID, f.key.GetCiphertext(), f.sealedName.GetCiphertext(),
+			f.kind, f.contentType, f.size, f.object, a.Clock.NowMicros())
+		return err
+	})
+}
+
+// uploads gives the files that a message of the conversation is to take, in the order asked; 422 where
+// one is not there, or not there any more.
+func (a *API) uploads(ctx context.Context, workspace, conversation string, subject seal.Subject, ids []string) ([]sending.Attachment, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	found := map[string]sending.Attachment{}
+	err := a.DB.View(ctx, func(tx *sql.Tx) error {
+		list, args := sqldb.In(3, ids)
+		return sqldb.Query(ctx, tx, `SELECT id, subject_id, key_id, object_key, name, kind, content_type, size, object FROM uploads
+			WHERE workspace_id = $1 AND conversation_id = $2 AND id IN (`+list+`)`, append([]any{workspace, conversation}, args...),
+			func(rows *sql.Rows) error {
+				var at sending.Attachment
+				key := &pb.SealedPart{Category: pb.Category_CATEGORY_CONTENT}
+				name := &pb.SealedPart{Category: pb.Category_CATEGORY_CONTENT}
+				if err := rows.Scan(&at.ID, &key.SubjectId, &key.KeyId, &key.Ciphertext, &name.Ciphertext,
+					&at.Kind, &at.ContentType, &at.Size, &at.Object); err != nil {
+					return err
+				}
+				name.SubjectId, name.KeyId, at.Key = key.SubjectId, key.KeyId, key
+				plain, err := seal.OpenWith(subject, name, originUpload(at.ID))
+				if err != nil {
+					return nil // of another subject: as if it were not there
+				}
+				at.Name = string(plain)
+				found[at.ID] = at
+				return nil
+			})
+	})
+	if err != nil {
+		return nil, err
+	}
+	attachments := make([]sending.Attachment, len(ids))
+	for i, id := range ids {
+		at, ok := found[id]
+		if !ok {
+			return nil, notUploaded()
+		}
+		attachments[i] = at
+	}
+	return attachments, nil
+}
+
+func notUploaded() error {
+	return problem.Invalid(map[string]string{"attachments": "name a file that was not uploaded to this conversation, or was sent before"})
+}
+
+// takeUploads takes the files out of the waiting ones; of two messages that want the same, one gets it.
+func takeUploads(ctx context.Context, tx *sql.Tx, conversation string, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	list, args := sqldb.In(2, ids)
+	result, err := tx.ExecContext(ctx, "DELETE FROM uploads WHERE conversation_id = $1 AND id IN ("+list+")", append([]any{conversation}, args...)...)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n != int64(len(ids)) {
+		return errors.Join(err, notUploaded())
+	}
+	return nil
+}
+
+// uploadError tells the client's faults from ours.
+func uploadError(ctx context.Context, err error) error {
+	var tooLarge *http.MaxBytesError
+	var known *problem.Problem
+	switch {
+	case errors.As(err, &tooLarge):
+		return problem.TooLarge()
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return problem.Malformed("the body ended early")
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return err
+}
+
+// fileName reads the name of a Content-Disposition (RFC 6266): the last element of what may be a path,
+// without control characters. Empty where there is none.
+func fileName(disposition string) (string, error) {
+	if disposition == "" {
+		return "", nil
+	}
+	_, params, err := mime.ParseMediaType(disposition)
+	name := params["filename"]
+	if err != nil || !utf8.ValidString(name) || len(name) > maxNameBytes {
+		return "", problem.Invalid(map[string]string{"Content-Disposition": `must be like attachment; filename="offer.pdf", with a name of at most 255 bytes`})
+	}
+	name = path.Base("/" + strings.ReplaceAll(name, `\`, "/"))
+	name = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, name)
+	return strings.Trim(name, "/. "), nil
+}
+
+func kindOf(contentType string) string {
+	switch kind, _, _ := strings.Cut(contentType, "/"); kind {
+	case "image", "audio", "video":
+		return kind
+	}
+	return "file"
+}
+
+// uploadsKept is how long a file waits for a message.
+const uploadsKept = 24 * time.Hour
+
+// SweepUploads gives files that no message has taken for a day to the deletion of objects.
+func (a *API) SweepUploads(ctx context.Context) error {
+	now := a.Clock.Now()
+	return a.DB.Tx(ctx, func(tx *sql.Tx) error {
+		var objects [][]any
+		err := sqldb.Query(ctx, tx, "DELETE FROM uploads WHERE at_us < $1 RETURNING object", []any{now.Add(-uploadsKept).UnixMicro()},
+			func(rows *sql.Rows) error {
+				var object string
+				err := rows.Scan(&object)
+				objects = append(objects, []any{object, now.UnixMicro()})
+				return err
+			})
+		if err != nil {
+			return err
+		}
+		store.SortRows(objects)
+		return sqldb.InsertRows(ctx, tx, "object_deletions", []string{"object", "at_us"}, objects, "ON CONFLICT DO NOTHING", nil)
+	})
+}
