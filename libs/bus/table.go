@@ -23,7 +23,7 @@ type TableConfig[T any] struct {
 	Encode   func(T) ([]byte, error)
 	Snapshot string
 	// OnChange is called for each change after it shows in the map, from the table's one goroutine; ok
-	// is false for a deletion. Optional.
+	// is false for a deletion. Ready and Confirm wait for it. Optional.
 	OnChange func(key string, value T, ok bool)
 }
 
@@ -167,7 +167,6 @@ func (t *Table[T]) replace(ctx context.Context, entries map[string]T, position m
 	t.mu.Lock()
 	old := t.entries
 	t.entries = entries
-	t.move(position)
 	t.mu.Unlock()
 
 	if t.cfg.OnChange != nil {
@@ -181,6 +180,9 @@ func (t *Table[T]) replace(ctx context.Context, entries map[string]T, position m
 			}
 		}
 	}
+	t.mu.Lock()
+	t.move(position)
+	t.mu.Unlock()
 	t.b.metrics.tableEntries(ctx, t.cfg.Topic, len(entries))
 	t.setReady()
 }
@@ -205,8 +207,6 @@ func (t *Table[T]) apply(ctx context.Context, f fetched) {
 			delete(t.entries, c.key)
 		}
 	}
-	t.position[f.at] = f.seen
-	t.move(t.position)
 	n := len(t.entries)
 	t.mu.Unlock()
 
@@ -215,6 +215,10 @@ func (t *Table[T]) apply(ctx context.Context, f fetched) {
 			t.cfg.OnChange(c.key, c.value, c.keep)
 		}
 	}
+	t.mu.Lock()
+	t.position[f.at] = f.seen
+	t.move(t.position)
+	t.mu.Unlock()
 	t.b.metrics.tableEntries(ctx, t.cfg.Topic, n)
 }
 
