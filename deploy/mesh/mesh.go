@@ -1,0 +1,371 @@
+// Package mesh runs a mesh of its own for the demo and for proofs, and speaks to it as anyone outside would:
+// its command line, webhooks, API, metrics, and the files it leaves.
+package mesh
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // makes the databases of PARTS=real
+)
+
+// Config of a Mesh.
+type Config struct {
+	// Bin is the folder of the binaries: tributary, and with Real one a service.
+	Bin string
+	// Data is the folder for everything that it writes.
+	Data string
+	// Real runs one process a service, on Kafka and PostgreSQL (`make services`), behind a front that routes
+	// by path; otherwise one process does it all.
+	Real bool
+	// Settings of all its processes.
+	Settings map[string]string
+}
+
+// Mesh is a mesh that is run.
+type Mesh struct {
+	// URL is where it is reached.
+	URL string
+
+	cfg       Config
+	keyDir    string
+	processes []*Process
+	front     *http.Server
+}
+
+// Process is one of its processes.
+type Process struct {
+	Name, URL string
+
+	env  map[string]string
+	cmd  *exec.Cmd
+	done chan error
+}
+
+// New plans a mesh; Start starts it.
+func New(cfg Config) (*Mesh, error) {
+	m := &Mesh{cfg: cfg, keyDir: cfg.Data}
+	env := maps.Clone(cfg.Settings)
+	if env == nil {
+		env = map[string]string{}
+	}
+	if env["TRIBUTARY_TRACE_FILE"] == "" {
+		env["TRIBUTARY_TRACE_FILE"] = filepath.Join(cfg.Data, "traces.jsonl")
+	}
+	if cfg.Real {
+		return m, m.plan(env)
+	}
+	var address string
+	m.URL, address = FreeAddress()
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(env, map[string]string{"TRIBUTARY_DATA": cfg.Data, "PORT": port, "TRIBUTARY_PUBLIC_URL": m.URL})
+	m.processes = []*Process{{Name: "tributary", URL: m.URL, env: env}}
+	return m, nil
+}
+
+// services of the mesh and the paths that the front sends to each; the first also gets the rest.
+var services = []struct {
+	name  string
+	paths []string
+}{
+	{"conversation", nil},
+	{"privacy", []string{"/v1/privacy/"}},
+	{"connect", []string{"/v1/apps", "/v1/connections", "/v1/keys", "/v1/workspaces", "/v1/members"}},
+	{"slack", []string{"/webhooks/slack/"}},
+	{"sms", []string{"/webhooks/sms/"}},
+}
+
+// plan makes the settings of one process a service.
+func (m *Mesh) plan(env map[string]string) error {
+	kafka, server := os.Getenv("TRIBUTARY_TEST_KAFKA"), os.Getenv("TRIBUTARY_TEST_POSTGRES")
+	if kafka == "" || server == "" {
+		return errors.New("real parts need Kafka and PostgreSQL: make services")
+	}
+	name := "demo_" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	databases, err := makeDatabases(server, name)
+	if err != nil {
+		return err
+	}
+	var address string
+	m.URL, address = FreeAddress()
+	_, registry := FreeAddress()
+	tokens := make([]string, 0, len(services))
+	maps.Copy(env, map[string]string{
+		"TRIBUTARY_PUBLIC_URL": m.URL, "TRIBUTARY_KAFKA_BROKERS": kafka, "TRIBUTARY_KAFKA_PREFIX": name + ".",
+		"TRIBUTARY_KAFKA_PARTITIONS": "4", "TRIBUTARY_DATABASE_URL": databases,
+		"TRIBUTARY_KEEPER_URL": "base64key://" + random(), "TRIBUTARY_BUCKET_URL": "file://" + filepath.Join(m.cfg.Data, "bucket") + "?create_dir=true&no_tmp_dir=true",
+		"TRIBUTARY_REGISTRY_ADDRESS": registry, "TRIBUTARY_REGISTRY_LISTEN": registry,
+	})
+	secret := random()
+	front := http.NewServeMux()
+	for i, s := range services {
+		own := maps.Clone(env)
+		service, listen := FreeAddress()
+		token := random()
+		tokens = append(tokens, s.name+":"+token)
+		maps.Copy(own, map[string]string{
+			"TRIBUTARY_DATA": filepath.Join(m.cfg.Data, s.name), "TRIBUTARY_LISTEN": listen,
+			"TRIBUTARY_SECRET": secret, "TRIBUTARY_REGISTRY_TOKEN": token,
+			"TRIBUTARY_TRACE_FILE": filepath.Join(m.cfg.Data, s.name+"-traces.jsonl"),
+		})
+		m.processes = append(m.processes, &Process{Name: s.name, URL: service, env: own})
+		target, err := url.Parse(service)
+		if err != nil {
+			return err
+		}
+		proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
+		for _, path := range s.paths {
+			front.Handle(path, proxy)
+			if !strings.HasSuffix(path, "/") {
+				front.Handle(path+"/", proxy)
+			}
+		}
+		if i == 0 {
+			front.Handle("/", proxy)
+		}
+	}
+	m.keyDir = filepath.Join(m.cfg.Data, "connect")
+	for _, p := range m.processes {
+		if p.Name == "privacy" {
+			p.env["TRIBUTARY_REGISTRY_TOKENS"] = strings.Join(tokens, ",")
+			p.env["TRIBUTARY_REGISTRY_KEEPER_URL"] = "base64key://" + random()
+		}
+	}
+	m.front = &http.Server{Addr: address, Handler: front, ReadHeaderTimeout: 10 * time.Second}
+	return nil
+}
+
+// makeDatabases makes one database a store and gives their URL with {name} in it.
+func makeDatabases(server, prefix string) (string, error) {
+	admin, err := sql.Open("pgx", server)
+	if err != nil {
+		return "", err
+	}
+	defer admin.Close()
+	for _, name := range []string{"conversation", "connect", "registry", "privacy"} {
+		if _, err := admin.ExecContext(context.Background(), "CREATE DATABASE "+prefix+"_"+name); err != nil {
+			return "", err
+		}
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		return "", err
+	}
+	u.Path = "/" + prefix + "_NAME"
+	return strings.Replace(u.String(), "NAME", "{name}", 1), nil
+}
+
+func random() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails
+	return base64.URLEncoding.EncodeToString(b)
+}
+
+// FreeAddress is a loopback port that nobody listens on.
+func FreeAddress() (url, address string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err) // a machine without a free port
+	}
+	defer l.Close()
+	return "http://" + l.Addr().String(), l.Addr().String()
+}
+
+// Start starts every process and waits until each is ready.
+func (m *Mesh) Start(ctx context.Context) error {
+	for _, p := range m.processes {
+		command := []string{filepath.Join(m.cfg.Bin, p.Name)}
+		if p.Name == "tributary" {
+			command = append(command, "up")
+		}
+		if err := p.start(command, filepath.Join(m.cfg.Data, p.Name+".log")); err != nil {
+			return err
+		}
+	}
+	if m.front != nil {
+		go func() { _ = m.front.ListenAndServe() }() // ends with kill
+	}
+	for _, p := range m.processes {
+		if err := Eventually(ctx, 60*time.Second, func() error { return p.ready(ctx) }); err != nil {
+			return fmt.Errorf("%s: %w (see its log)", p.Name, err)
+		}
+	}
+	return nil
+}
+
+func (p *Process) start(command []string, logFile string) error {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()                                // the process has its own
+	p.cmd = exec.Command(command[0], command[1:]...) //nolint:noctx // ended by stop and kill
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	for _, inherited := range os.Environ() {
+		if !strings.HasPrefix(inherited, "TRIBUTARY_") && !strings.HasPrefix(inherited, "PORT=") {
+			p.cmd.Env = append(p.cmd.Env, inherited)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.env)) {
+		p.cmd.Env = append(p.cmd.Env, name+"="+p.env[name])
+	}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	p.done = make(chan error, 1)
+	go func() { p.done <- p.cmd.Wait() }()
+	return nil
+}
+
+func (p *Process) ready(ctx context.Context) error {
+	select {
+	case err := <-p.done:
+		p.done <- err
+		return fmt.Errorf("it ended: %w", err)
+	default:
+	}
+	status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/readyz", http.Header{}, nil)
+	if err == nil && status != 200 {
+		err = fmt.Errorf("not ready: %s", body)
+	}
+	return err
+}
+
+// Stop asks every process to end, and waits.
+func (m *Mesh) Stop(ctx context.Context) error {
+	for _, p := range m.processes {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // one that ended is found below
+	}
+	for _, p := range m.processes {
+		select {
+		case err := <-p.done:
+			p.done <- err
+			if err != nil {
+				return fmt.Errorf("%s did not end well: %w", p.Name, err)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Kill ends every process with SIGKILL, and the front.
+func (m *Mesh) Kill() {
+	for _, p := range m.processes {
+		if p.cmd != nil && p.cmd.Process != nil {
+			_ = p.cmd.Process.Kill() // one that ended needs none
+		}
+	}
+	if m.front != nil {
+		_ = m.front.Close()
+	}
+}
+
+// Tributary runs the command line.
+func (m *Mesh) Tributary(ctx context.Context, args ...string) ([]byte, error) {
+	return exec.CommandContext(ctx, filepath.Join(m.cfg.Bin, "tributary"), args...).CombinedOutput()
+}
+
+// Metric sums a metric over its labels and all processes.
+func (m *Mesh) Metric(ctx context.Context, name string) (float64, error) {
+	var sum float64
+	for _, p := range m.processes {
+		status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/metrics", http.Header{}, nil)
+		if err != nil || status != 200 {
+			return 0, fmt.Errorf("/metrics: %d %w", status, err)
+		}
+		lines := bufio.NewScanner(bytes.NewReader(body))
+		for lines.Scan() {
+			rest, ok := strings.CutPrefix(lines.Text(), name)
+			if !ok || (rest[0] != '{' && rest[0] != ' ') {
+				continue
+			}
+			value, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+			if err != nil {
+				return 0, err
+			}
+			sum += value
+		}
+	}
+	return sum, nil
+}
+
+// Drained waits until the consumers have handled everything.
+func (m *Mesh) Drained(ctx context.Context) error {
+	return Eventually(ctx, 20*time.Second, func() error {
+		for range 5 { // lag is measured in passing: it must stay 0
+			lag, err := m.Metric(ctx, "tributary_bus_consumer_lag_records")
+			if err != nil {
+				return err
+			}
+			if lag != 0 {
+				return fmt.Errorf("%.0f records are not handled yet", lag)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		return nil
+	})
+}
+
+// Written are the folders that hold everything the mesh wrote.
+func (m *Mesh) Written() []string {
+	if !m.cfg.Real {
+		return []string{m.cfg.Data}
+	}
+	folder := os.Getenv("TRIBUTARY_SERVICES")
+	if folder == "" {
+		folder = ".services"
+	}
+	return []string{m.cfg.Data, folder}
+}
+
+// Client makes a client with the owner's key, which it wants in a file that is nobody else's.
+func (m *Mesh) Client() (*Client, error) {
+	path := filepath.Join(m.keyDir, "api-key")
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm() != 0o600 {
+		return nil, fmt.Errorf("%s has mode %o", path, info.Mode().Perm())
+	}
+	key, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c := NewClient(m.URL)
+	c.Key = strings.TrimSpace(string(key))
+	return c, nil
+}
+
+// String says what runs.
+func (m *Mesh) String() string {
+	if m.cfg.Real {
+		return fmt.Sprintf("%d processes (Apache Kafka, PostgreSQL)", len(m.processes))
+	}
+	return "one process (embedded broker, SQLite)"
+}

@@ -1,0 +1,127 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"tributary.dev/libs/app"
+	"tributary.dev/services/privacy/certificate"
+)
+
+// exitError ends the command line with a code, its fault having been printed.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// Command runs the command line and gives its exit code: 0, 1 for a failure, 2 for a fault of
+// configuration or usage.
+func Command(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use: "tributary", Short: "The channel-integration mesh", SilenceUsage: true, SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	ran := false // a fault before any command ran is one of usage
+	root.PersistentPreRun = func(*cobra.Command, []string) { ran = true }
+	root.AddCommand(upCommand(environ), verifyCommand(), settingsCommand())
+	err := root.ExecuteContext(ctx)
+	var code exitError
+	switch {
+	case err == nil:
+		return app.ExitOK
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(stderr, "tributary:", err)
+	if !ran {
+		return app.ExitConfig
+	}
+	return app.ExitFailed
+}
+
+func upCommand(environ []string) *cobra.Command {
+	return &cobra.Command{
+		Use: "up", Short: "Run the whole mesh in this process", Args: cobra.NoArgs,
+		Long: `Run the whole mesh in this process, on an embedded broker and SQLite.
+
+Settings come from the environment: PORT (8080), TRIBUTARY_DATA (.tributary) and those of all
+services; "tributary settings" lists them.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return up(cmd.Context(), environ, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+}
+
+func verifyCommand() *cobra.Command {
+	var keyFile string
+	c := &cobra.Command{
+		Use: "verify-certificate FILE", Short: "Check a certificate of erasure, offline", Args: cobra.ExactArgs(1),
+		Long: `Check a certificate of erasure against the public key of the mesh that signed it. It asks nobody.
+
+The key lies in <data>/` + certificateKeyFile + ` where the mesh runs, and is served at /v1/privacy/certificate-key:
+fetch it once, over a way you trust, and keep it.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := os.ReadFile(keyFile)
+			if err != nil {
+				return fmt.Errorf("public key: %w", err)
+			}
+			public, err := certificate.DecodeKey(key)
+			if err != nil {
+				return fmt.Errorf("%s: %w", keyFile, err)
+			}
+			file, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := certificate.Verify(file, public)
+			if err != nil {
+				return fmt.Errorf("NOT VALID: %w", err)
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "valid: request %s, contact %s, %d subject(s)\n", c.RequestID, c.ContactID, len(c.SubjectIDs))
+			fmt.Fprintf(out, "  signed with key %s, issued %s\n", certificate.KeyID(public), c.IssuedAt)
+			for _, h := range c.Holders {
+				fmt.Fprintf(out, "  %s deleted %v\n", h.Name, h.Deleted)
+			}
+			for _, e := range c.Exceptions {
+				fmt.Fprintf(out, "  %s kept %d %s: %s\n", e.Holder, e.Count, e.What, e.Reason)
+			}
+			fmt.Fprintf(out, "  backups open nothing from %s on\n", c.BackupsUnreadableFrom)
+			return nil
+		},
+	}
+	data := os.Getenv("TRIBUTARY_DATA")
+	if data == "" {
+		data = app.Defaults().Data
+	}
+	c.Flags().StringVar(&keyFile, "key", filepath.Join(data, certificateKeyFile), "the public key, as PEM")
+	return c
+}
+
+func settingsCommand() *cobra.Command {
+	var root string
+	c := &cobra.Command{
+		Use: "settings", Short: "List the settings of all services", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if root != "" {
+				return writeSettings(root)
+			}
+			common := app.Defaults()
+			fmt.Fprintf(cmd.OutOrStdout(), "Common to all services:\n\n%s", app.Table(&common))
+			for _, s := range services() {
+				fmt.Fprintf(cmd.OutOrStdout(), "\n%s:\n\n%s", s.Name, app.Docs(s))
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&root, "write", "", "write the tables into the READMEs of the checkout that lies there")
+	return c
+}
