@@ -1,0 +1,320 @@
+package slack
+
+import (
+	"errors"
+	"math"
+	"mime"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/slack-go/slack"
+	"tributary.dev/libs/channel"
+)
+
+// Normalise reads one request: an event, or an interaction or slash command, which are counted only.
+func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
+	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if contentType == "application/x-www-form-urlencoded" {
+		return normaliseForm(r)
+	}
+	var env envelope
+	if err := decode(r.Body, &env); err != nil {
+		return channel.Result{}, errors.New("slack: body is not JSON")
+	}
+	if env.Type != "event_callback" {
+		return channel.Result{Unknown: []string{word(env.Type)}}, nil
+	}
+	n := &normaliser{env: env, account: account(env), appID: r.AppID}
+	n.event()
+	n.result.SignedAt = n.earliest(r)
+	return n.result, nil
+}
+
+// normaliseForm counts interactions (a form with a JSON payload) and slash commands.
+func normaliseForm(r *channel.Request) (channel.Result, error) {
+	form, err := url.ParseQuery(string(r.Body))
+	if err != nil {
+		return channel.Result{}, errors.New("slack: body is not a form")
+	}
+	switch {
+	case form.Has("payload"):
+		var payload struct {
+			Type string `json:"type"`
+		}
+		if err := decode([]byte(form.Get("payload")), &payload); err != nil {
+			return channel.Result{}, errors.New("slack: payload is not JSON")
+		}
+		return channel.Result{Unknown: []string{"interaction." + word(payload.Type)}}, nil
+	case form.Has("command"):
+		return channel.Result{Unknown: []string{"slash_command"}}, nil
+	}
+	return channel.Result{Unknown: []string{"form"}}, nil
+}
+
+// normaliser turns the event of one envelope into events of the mesh.
+type normaliser struct {
+	env     envelope
+	account string
+	appID   string
+	result  channel.Result
+}
+
+func (n *normaliser) event() {
+	if !isID(n.account) {
+		n.fault("team")
+		return
+	}
+	var inner struct {
+		Type string `json:"type"`
+	}
+	if err := decode(n.env.Event, &inner); err != nil {
+		n.fault("event")
+		return
+	}
+	switch inner.Type {
+	case "message", "app_mention":
+		n.message()
+	case "message_metadata_posted":
+		n.metadataPosted()
+	case "reaction_added", "reaction_removed":
+		n.reaction(inner.Type)
+	case "member_joined_channel":
+		n.memberJoined()
+	case "user_change":
+		n.userChange()
+	case "app_uninstalled":
+		n.revocation(inner.Type)
+	case "tokens_revoked":
+		n.tokensRevoked()
+	default:
+		n.unknown(word(inner.Type))
+	}
+}
+
+func (n *normaliser) reaction(sourceType string) {
+	var e struct {
+		User     string `json:"user"`
+		Reaction string `json:"reaction"`
+		EventTS  string `json:"event_ts"`
+		Item     struct {
+			Type    string `json:"type"`
+			Channel string `json:"channel"`
+			TS      string `json:"ts"`
+		} `json:"item"`
+	}
+	if n.decodeEvent(&e); e.Item.Type != "message" {
+		n.unknown(sourceType + "." + word(e.Item.Type))
+		return
+	}
+	order, ok := parseTS(e.EventTS)
+	_, itemOK := parseTS(e.Item.TS)
+	if !ok || !itemOK || !isID(e.Item.Channel) || !isID(e.User) || e.Reaction == "" || n.env.EventID == "" {
+		n.fault(sourceType)
+		return
+	}
+	if n.isOurs(e.User, "") {
+		n.unknown(sourceType + ".own")
+		return
+	}
+	who := n.person("", e.User)
+	n.add(channel.Event{
+		Type: channel.TypeReaction, SourceType: sourceType,
+		// Slack's own id and not who reacted how: a hash of that could be guessed. Were it delivered under
+		// another id too, a reaction set twice is set.
+		Key: n.env.EventID, Order: order, IDTime: micros(order),
+		Thread: thread(e.Item.Channel, "", e.Item.TS, ""), Author: who, Contact: directly(e.Item.Channel, "", who),
+		Target: externalID(e.Item.Channel, e.Item.TS), Emoji: e.Reaction, Removed: sourceType == "reaction_removed",
+	})
+}
+
+func (n *normaliser) memberJoined() {
+	var e struct {
+		User    string `json:"user"`
+		Team    string `json:"team"`
+		Channel string `json:"channel"`
+		EventTS string `json:"event_ts"`
+	}
+	n.decodeEvent(&e)
+	order, ok := parseTS(e.EventTS)
+	if !ok || !isID(e.User) || !isID(e.Channel) || n.env.EventID == "" {
+		n.fault("member_joined_channel")
+		return
+	}
+	if n.isOurs(e.User, "") {
+		n.unknown("member_joined_channel.own")
+		return
+	}
+	n.add(channel.Event{
+		Type: channel.TypeMembership, SourceType: "member_joined_channel",
+		Key: n.env.EventID, Order: order, IDTime: micros(order),
+		Thread: channel.Thread{ID: e.Channel, Group: true}, Author: n.person(e.Team, e.User),
+	})
+}
+
+func (n *normaliser) userChange() {
+	var e struct {
+		User    slack.User `json:"user"`
+		EventTS string     `json:"event_ts"`
+	}
+	n.decodeEvent(&e)
+	order, ok := parseTS(e.EventTS)
+	if !ok {
+		order = n.eventTime()
+	}
+	if !isID(e.User.ID) || n.env.EventID == "" {
+		n.fault("user_change")
+		return
+	}
+	profile := profileOf(&e.User)
+	n.add(channel.Event{
+		Type: channel.TypeProfile, SourceType: "user_change",
+		Key: n.env.EventID, Order: order, IDTime: micros(order),
+		Author: n.person(e.User.TeamID, e.User.ID), Profile: &profile,
+	})
+}
+
+// tokensRevoked is a revocation when it takes a bot's token: the connection lives by that one alone.
+func (n *normaliser) tokensRevoked() {
+	var e struct {
+		Tokens struct {
+			Bot []string `json:"bot"`
+		} `json:"tokens"`
+	}
+	if n.decodeEvent(&e); len(e.Tokens.Bot) == 0 {
+		n.unknown("tokens_revoked.user")
+		return
+	}
+	n.revocation("tokens_revoked")
+}
+
+func (n *normaliser) revocation(reason string) {
+	if n.env.EventID == "" {
+		n.fault(reason)
+		return
+	}
+	order := n.eventTime()
+	n.add(channel.Event{
+		Type: channel.TypeRevocation, SourceType: reason, Reason: reason,
+		Key: n.env.EventID, Order: order, IDTime: micros(order),
+	})
+}
+
+// eventTime in microseconds: of seconds, and the only time that some events have.
+func (n *normaliser) eventTime() int64 {
+	if t := n.env.EventTime; t > 0 && t < math.MaxInt64/1_000_000 {
+		return t * 1_000_000
+	}
+	return 0
+}
+
+// decodeEvent fills v with what it knows of the event, which is valid JSON by now.
+func (n *normaliser) decodeEvent(v any) { _ = decode(n.env.Event, v) }
+
+func (n *normaliser) add(e channel.Event) {
+	e.Account = n.account
+	n.result.Events = append(n.result.Events, e)
+}
+
+func (n *normaliser) unknown(kind string) { n.result.Unknown = append(n.result.Unknown, kind) }
+func (n *normaliser) fault(class string)  { n.result.Faults = append(n.result.Faults, class) }
+
+// isOurs tells our own app's acts by its bot user, which the authorization names, or by its app id.
+func (n *normaliser) isOurs(userID, appID string) bool {
+	if appID != "" && (appID == n.appID || appID == n.env.APIAppID) {
+		return true
+	}
+	for _, auth := range n.env.Authorizations {
+		if auth.IsBot && userID != "" && auth.UserID == userID {
+			return true
+		}
+	}
+	return false
+}
+
+// person is a user of a team: in Slack Connect not always the connection's.
+func (n *normaliser) person(team, userID string) *channel.Identity {
+	if !isID(team) {
+		team = n.account
+	}
+	return &channel.Identity{Kind: "slack_user", Value: team + ":" + userID}
+}
+
+// account is the team that the app is installed in. In a channel shared with Slack Connect team_id may be
+// the author's, so the authorization goes first.
+func account(env envelope) string {
+	if len(env.Authorizations) > 0 && env.Authorizations[0].TeamID != "" {
+		return env.Authorizations[0].TeamID
+	}
+	if env.ContextTeamID != "" {
+		return env.ContextTeamID
+	}
+	return env.TeamID
+}
+
+// earliest of the times that the signature covers: of the request, of the event, of what the event tells.
+// A retry or a replay signs anew, but the event keeps its own.
+func (n *normaliser) earliest(r *channel.Request) time.Time {
+	at, _ := signedAt(r)
+	sooner := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	if t := n.eventTime(); t > 0 {
+		sooner(time.UnixMicro(t))
+	}
+	for _, e := range n.result.Events {
+		if e.Order > 0 {
+			sooner(time.UnixMicro(e.Order))
+		}
+	}
+	return at.UTC()
+}
+
+// thread of a message: the channel and the ts of the thread's first message, or, between two, the direct
+// message's channel and, in a thread of it, that thread.
+func thread(channelID, channelType, ts, threadTS string) channel.Thread {
+	_, ok := parseTS(threadTS)
+	switch {
+	case isDirect(channelID, channelType) && ok:
+		return channel.Thread{ID: externalID(channelID, threadTS)}
+	case isDirect(channelID, channelType):
+		return channel.Thread{ID: channelID}
+	case ok:
+		return channel.Thread{ID: externalID(channelID, threadTS), Group: true}
+	}
+	return channel.Thread{ID: externalID(channelID, ts), Group: true}
+}
+
+// directly is who is on the other side of a direct message; nobody in a group.
+func directly(channelID, channelType string, who *channel.Identity) *channel.Identity {
+	if isDirect(channelID, channelType) {
+		return who
+	}
+	return nil
+}
+
+func isDirect(channelID, channelType string) bool {
+	return channelType == "im" || strings.HasPrefix(channelID, "D")
+}
+
+func micros(order int64) time.Time {
+	if order <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(order).UTC()
+}
+
+// word keeps a provider's type fit for a metric's label, whatever it says.
+func word(s string) string {
+	if s == "" || len(s) > 64 {
+		return "other"
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return "other"
+		}
+	}
+	return s
+}

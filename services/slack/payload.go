@@ -1,0 +1,102 @@
+package slack
+
+import (
+	"encoding/json"
+	"errors"
+)
+
+// envelope is what every event comes in (https://docs.slack.dev/apis/events-api#event-type-structure).
+type envelope struct {
+	Type           string          `json:"type"`
+	TeamID         string          `json:"team_id"`
+	ContextTeamID  string          `json:"context_team_id"`
+	APIAppID       string          `json:"api_app_id"`
+	EventID        string          `json:"event_id"`
+	EventTime      int64           `json:"event_time"`
+	Event          json.RawMessage `json:"event"`
+	Authorizations []struct {
+		TeamID string `json:"team_id"`
+		UserID string `json:"user_id"`
+		IsBot  bool   `json:"is_bot"`
+	} `json:"authorizations"`
+}
+
+// message is an event of type message or app_mention, and a message nested in one.
+type message struct {
+	Type        string `json:"type"`
+	SubType     string `json:"subtype"`
+	Channel     string `json:"channel"`
+	ChannelType string `json:"channel_type"`
+	TS          string `json:"ts"`
+	ThreadTS    string `json:"thread_ts"`
+	EventTS     string `json:"event_ts"`
+	DeletedTS   string `json:"deleted_ts"`
+
+	User       string `json:"user"`
+	Team       string `json:"team"`
+	UserTeam   string `json:"user_team"`
+	SourceTeam string `json:"source_team"`
+	BotID      string `json:"bot_id"`
+	AppID      string `json:"app_id"`
+	BotProfile struct {
+		AppID string `json:"app_id"`
+	} `json:"bot_profile"`
+
+	Text        string       `json:"text"`
+	Blocks      []block      `json:"blocks"`
+	Files       []file       `json:"files"`
+	Attachments []attachment `json:"attachments"`
+	Metadata    metadata     `json:"metadata"`
+	Edited      struct {
+		TS string `json:"ts"`
+	} `json:"edited"`
+
+	Message         *message `json:"message"`
+	PreviousMessage *message `json:"previous_message"`
+}
+
+// file shared in a message (https://docs.slack.dev/reference/objects/file-object).
+type file struct {
+	ID                 string `json:"id"`
+	Mode               string `json:"mode"`
+	Name               string `json:"name"`
+	Title              string `json:"title"`
+	MIMEType           string `json:"mimetype"`
+	Size               int64  `json:"size"`
+	URLPrivate         string `json:"url_private"`
+	URLPrivateDownload string `json:"url_private_download"`
+}
+
+// attachment is legacy content of an app, or the unfurl of a link (then it names where from).
+type attachment struct {
+	Fallback string `json:"fallback"`
+	Pretext  string `json:"pretext"`
+	Title    string `json:"title"`
+	Text     string `json:"text"`
+	FromURL  string `json:"from_url"`
+}
+
+// metadata that an app posts with a message; ours says which part of which message it is.
+type metadata struct {
+	EventType    string `json:"event_type"`
+	EventPayload struct {
+		MessageID       string `json:"message_id"`
+		Part            int32  `json:"part"`
+		Attempt         int32  `json:"attempt"`
+		ConversationKey string `json:"conversation_key"`
+	} `json:"event_payload"`
+}
+
+// metadataType marks metadata as ours.
+const metadataType = "tributary_message"
+
+// decode reads what v knows. A field of an unexpected type stays empty and fails nothing: Slack adds and
+// changes fields, and a message is not lost for that.
+func decode(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	var odd *json.UnmarshalTypeError
+	if errors.As(err, &odd) {
+		return nil
+	}
+	return err
+}

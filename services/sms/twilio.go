@@ -1,0 +1,286 @@
+package sms
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twilio/twilio-go/client"
+	"tributary.dev/libs/channel"
+)
+
+// twilio speaks https://www.twilio.com/docs/messaging. Its Go library signs and validates, but its calls
+// take no context and drop Retry-After, so the one call that is made here is made by hand.
+type twilio struct {
+	baseURL string
+	http    *http.Client
+}
+
+// maxAnswer bounds what is read of Twilio's answers.
+const maxAnswer = 1 << 20
+
+func (t *twilio) signed(r *channel.Request, secret string) bool {
+	signature := r.Header.Get("X-Twilio-Signature")
+	if signature == "" || r.URL == nil {
+		return false
+	}
+	validator := client.NewRequestValidator(secret)
+	return validator.ValidateBody(r.URL.String(), r.Body, signature)
+}
+
+func (t *twilio) read(r *channel.Request) (webhook, error) {
+	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if contentType == "application/json" {
+		if !json.Valid(r.Body) {
+			return webhook{}, errors.New("sms: body is not JSON")
+		}
+		return webhook{kind: "json"}, nil
+	}
+	values, err := url.ParseQuery(string(r.Body))
+	if err != nil {
+		return webhook{}, errors.New("sms: body is not a form")
+	}
+	form := twilioForm(values)
+	sid := form.first("MessageSid", "SmsSid", "SmsMessageSid")
+	word := strings.ToLower(form.first("MessageStatus", "SmsStatus"))
+	switch {
+	case word == "received" || word == "receiving" || word == "" && sid != "" && form.get("From") != "":
+		return webhook{message: form.incoming(sid)}, nil
+	case word == "":
+		return webhook{kind: "form"}, nil
+	}
+	s, ok := form.status(sid, word)
+	if !ok {
+		return webhook{kind: "status.other"}, nil
+	}
+	return webhook{status: s}, nil
+}
+
+// reply is TwiML; an empty one tells Twilio to say nothing.
+func (t *twilio) reply(text string) channel.Reply {
+	body := []byte(xml.Header + "<Response></Response>")
+	if text != "" {
+		var escaped bytes.Buffer
+		_ = xml.EscapeText(&escaped, []byte(text)) // a buffer takes everything
+		body = []byte(xml.Header + "<Response><Message>" + escaped.String() + "</Message></Response>")
+	}
+	return channel.Reply{Status: http.StatusOK, ContentType: "text/xml; charset=utf-8", Body: body}
+}
+
+func (t *twilio) send(ctx context.Context, out *channel.Outgoing) (string, error) {
+	sid, token := out.Connection.Credentials["account_sid"], out.Connection.Credentials["auth_token"]
+	form := url.Values{"To": {out.To}, "From": {sender(out.Connection.ExternalID, out.To)}}
+	if out.Text != "" {
+		form.Set("Body", out.Text)
+	}
+	if out.Attachment != nil {
+		form.Set("MediaUrl", out.Attachment.URL)
+	}
+	if out.CallbackURL != "" {
+		form.Set("StatusCallback", out.CallbackURL)
+	}
+	address := t.baseURL + "/2010-04-01/Accounts/" + url.PathEscape(sid) + "/Messages.json"
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return "", &channel.Error{Class: channel.ClassRetry, Code: "request", NotTaken: true}
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth(sid, token)
+	response, err := t.http.Do(request)
+	if err != nil {
+		return "", networkError(err)
+	}
+	defer response.Body.Close()
+	var answer struct {
+		SID  string `json:"sid"`
+		Code int    `json:"code"`
+	}
+	readErr := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&answer)
+	switch {
+	case response.StatusCode < 200 || response.StatusCode > 299:
+		return "", refusal(response, answer.Code)
+	case readErr != nil || !isSID(answer.SID): // a 2xx that is not Twilio's: nobody can say what happened
+		return "", &channel.Error{Class: channel.ClassRetry, Code: "unreadable_answer"}
+	}
+	return answer.SID, nil
+}
+
+// mediaHeader carries the account's credentials to Twilio's own hosts over TLS, or to its stand-in's.
+func (t *twilio) mediaHeader(conn *channel.Connection, address *url.URL) (http.Header, bool) {
+	base, err := url.Parse(t.baseURL)
+	standIn := err == nil && address.Host == base.Host && address.Scheme == base.Scheme
+	own := address.Scheme == "https" && strings.HasSuffix(strings.ToLower(address.Hostname()), ".twilio.com")
+	if !standIn && !own {
+		return nil, false
+	}
+	request := http.Request{Header: http.Header{}}
+	request.SetBasicAuth(conn.Credentials["account_sid"], conn.Credentials["auth_token"])
+	return request.Header, true
+}
+
+// twilioForm are a webhook's parameters.
+type twilioForm url.Values
+
+// get the value that the signature covers: the first, made valid UTF-8 without NUL.
+func (f twilioForm) get(name string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(url.Values(f).Get(name), "�"), "\x00", "�")
+}
+
+func (f twilioForm) first(names ...string) string {
+	for _, name := range names {
+		if v := f.get(name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// incoming message (https://www.twilio.com/docs/messaging/guides/webhook-request).
+func (f twilioForm) incoming(sid string) *incoming {
+	m := &incoming{
+		sid: sid, from: f.get("From"), body: f.get("Body"),
+		optOut: strings.ToUpper(f.get("OptOutType")), profileName: f.get("ProfileName"),
+		technical: map[string]string{},
+	}
+	if reply := f.get("OriginalRepliedMessageSid"); isSID(reply) {
+		m.replyTo = reply
+	}
+	if m.body == "" && f.get("Latitude") != "" { // a location shared on WhatsApp
+		m.body = strings.TrimSpace(f.first("Label", "Address") + " (" + f.get("Latitude") + ", " + f.get("Longitude") + ")")
+	}
+	const most = 100 // ten times what a message may carry
+	n, _ := strconv.Atoi(f.get("NumMedia"))
+	for i := range min(n, most) {
+		place := strconv.Itoa(i)
+		if address := f.get("MediaUrl" + place); address != "" {
+			m.media = append(m.media, media{ref: place, url: address, contentType: f.get("MediaContentType" + place)})
+		}
+	}
+	for name, key := range map[string]string{"FromCity": "city", "FromState": "state", "FromZip": "zip", "FromCountry": "country"} {
+		if v := f.get(name); v != "" {
+			m.technical[key] = v
+		}
+	}
+	return m
+}
+
+// status of a message that went out (https://www.twilio.com/docs/messaging/guides/track-outbound-message-status).
+func (f twilioForm) status(sid, word string) (*status, bool) {
+	s := &status{sid: sid, to: f.get("To"), word: word}
+	switch word {
+	case "queued", "accepted", "scheduled", "sending", "sent":
+		s.status = channel.StatusSent
+	case "delivered":
+		s.status = channel.StatusDelivered
+	case "read":
+		s.status = channel.StatusRead
+	case "failed", "undelivered", "canceled":
+		s.status = channel.StatusFailed
+		code, _ := strconv.Atoi(f.get("ErrorCode"))
+		s.class, s.code = twilioClass(code), word
+		if code != 0 {
+			s.code = strconv.Itoa(code)
+		}
+	default:
+		return nil, false
+	}
+	return s, true
+}
+
+// twilioClass sorts Twilio's error codes (https://www.twilio.com/docs/api/errors). What is not named is
+// refused for good.
+func twilioClass(code int) channel.Class {
+	switch code {
+	case 20003: // authentication
+		return channel.ClassReauthorise
+	case 21610: // the person sent STOP
+		return channel.ClassOptedOut
+	case 63016: // WhatsApp's window of 24 hours
+		return channel.ClassWindowClosed
+	case 20429, 14107, 21611, 30001, 30008, 30017, 30022, 63018, 63038: // rates, full queues, carriers' congestion
+		return channel.ClassRetry
+	}
+	return channel.ClassReject
+}
+
+// refusal maps an answer that is no 2xx. Twilio took the message only with a 201, but what a broken server
+// did before it failed nobody knows.
+func refusal(response *http.Response, code int) *channel.Error {
+	e := &channel.Error{Class: twilioClass(code), Code: strconv.Itoa(code), Sentence: sentence(code)}
+	if code == 0 {
+		e.Code = "http_" + strconv.Itoa(response.StatusCode)
+	}
+	switch {
+	case response.StatusCode == http.StatusUnauthorized:
+		e.Class, e.Sentence = channel.ClassReauthorise, sentence(20003)
+	case response.StatusCode == http.StatusTooManyRequests:
+		e.Class, e.NotTaken, e.RetryAfter = channel.ClassRetry, true, retryAfter(response.Header)
+	case response.StatusCode >= 500, response.StatusCode < 400, response.StatusCode == http.StatusRequestTimeout:
+		e.Class = channel.ClassRetry
+	case e.Class == channel.ClassRetry:
+		e.NotTaken, e.RetryAfter = true, retryAfter(response.Header)
+	}
+	return e
+}
+
+func sentence(code int) string {
+	switch code {
+	case 20003:
+		return "Twilio no longer accepts this connection's credentials: connect the number again."
+	case 21211, 21614, 21217:
+		return "Twilio says that the number can't receive text messages."
+	case 21408, 21612:
+		return "This connection's number may not send to that country or network."
+	case 21606, 21659, 21660:
+		return "This connection's number can't send text messages from the Twilio account."
+	case 21610:
+		return "The person has opted out."
+	case 21617:
+		return "The text is longer than 1600 characters."
+	case 63016:
+		return "WhatsApp allows free replies only within 24 hours of the person's last message."
+	}
+	return ""
+}
+
+// retryAfter in seconds or as a date (RFC 9110, 10.2.3).
+func retryAfter(h http.Header) time.Duration {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 {
+		return time.Duration(min(seconds, 24*60*60)) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
+		return max(at.Sub(sent), 0)
+	}
+	return 0
+}
+
+// networkError tells what surely never left (the name did not resolve, nobody took the connection, or it
+// was not the provider who did) from what nobody knows.
+func networkError(err error) *channel.Error {
+	var dial *net.OpError
+	var name *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &dial) && dial.Op == "dial", errors.As(err, &name), errors.As(err, &certificate):
+		return &channel.Error{Class: channel.ClassRetry, Code: "unreachable", NotTaken: true}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return &channel.Error{Class: channel.ClassRetry, Code: "timeout"}
+	}
+	return &channel.Error{Class: channel.ClassRetry, Code: "no_answer"}
+}
