@@ -22,7 +22,7 @@ const (
 // Consume is the layer below Subscribe, for those who commit by themselves (egress): run is called in
 // its own goroutine for each partition assigned, in each generation, and must return when ctx ends
 // (after which Commit still works until run has returned). A run that returns before leaves its
-// partition alone until the next generation. Consume returns when ctx ends; faults of the broker are
+// partition alone until the next generation (see Partition.Abandon). Consume returns when ctx ends; faults of the broker are
 // waited out.
 func (b *Bus) Consume(ctx context.Context, group string, topics []string, run func(ctx context.Context, p *Partition)) error {
 	ctx, leave, err := b.enter(ctx)
@@ -37,6 +37,16 @@ func (b *Bus) Consume(ctx context.Context, group string, topics []string, run fu
 	for i, topic := range topics {
 		names[i] = b.fullName(topic)
 	}
+	for ctx.Err() == nil {
+		if err := b.join(ctx, group, names, run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// join is one membership of a group: it ends with ctx, or when a partition is abandoned.
+func (b *Bus) join(ctx context.Context, group string, names []string, run func(ctx context.Context, p *Partition)) error {
 	members, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID:                    b.fullName(group),
 		Brokers:               b.cfg.Brokers,
@@ -52,6 +62,8 @@ func (b *Bus) Consume(ctx context.Context, group string, topics []string, run fu
 	if err != nil {
 		return fmt.Errorf("bus: group %s: %w", group, err)
 	}
+	ctx, abandon := context.WithCancel(ctx)
+	defer abandon()
 	// Leaving waits for a join under way, which can take as long as a rebalance.
 	left := make(chan struct{})
 	defer func() {
@@ -71,7 +83,7 @@ func (b *Bus) Consume(ctx context.Context, group string, topics []string, run fu
 			continue
 		}
 		b.metrics.rebalanced(ctx, group)
-		g := &generationOf{b: b, group: group, generation: generation, run: run}
+		g := &generationOf{b: b, group: group, generation: generation, run: run, abandon: abandon}
 		// The only function of the generation: it blocks until the generation ends, since one that returns
 		// would end it.
 		generation.Start(func(ended context.Context) { g.work(ctx, ended) })
@@ -95,6 +107,7 @@ type generationOf struct {
 	group      string
 	generation *kafka.Generation
 	run        func(ctx context.Context, p *Partition)
+	abandon    func()
 }
 
 // work runs the assigned partitions until the generation or ctx ends. It returns only when the generation
@@ -310,6 +323,12 @@ func (p *Partition) Commit(ctx context.Context, next int64, metadata string) err
 		return fmt.Errorf("bus: commit %s/%d: %w", p.Topic, p.Partition, err)
 	}
 }
+
+// Abandon ends this membership: all its partitions are given back, and the process joins the group anew,
+// under another name and so in another generation. For those who must not have a commit land late: one
+// whose answer was lost is refused once the member that sent it has left, even if it is still on its way,
+// and so can't move back what was committed after it.
+func (p *Partition) Abandon() { p.of.abandon() }
 
 func (p *Partition) commit(ctx context.Context, next int64, metadata string) error {
 	topic := p.of.b.fullName(p.Topic)
