@@ -94,3 +94,14 @@ func (c *Client) Send(ctx context.Context, method, path string, header http.Head
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	return resp.StatusCode, raw, err
 }
+
+// RawIdempotent is Raw with an Idempotency-Key.
+func (c *Client) RawIdempotent(ctx context.Context, method, path string, body any, key string) (int, []byte, error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.Send(ctx, method, path, http.Header{
+		"Content-Type": {"application/json"}, "Authorization": {"Bearer " + c.Key}, "Idempotency-Key": {key},
+	}, bytes.NewReader(b))
+}
