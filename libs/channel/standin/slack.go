@@ -14,15 +14,17 @@ import (
 	"time"
 )
 
-// Slack stands in for Slack's Web API: chat.postMessage, the two steps of a file's upload, file download,
-// users.info and auth.test.
+// Slack stands in for Slack's Web API: chat.postMessage, the steps of a file's upload and where it was
+// shared, file download, users.info and auth.test.
 type Slack struct {
 	*server
 
 	posts []SlackPost
 	users map[string]string
 	files map[string][]byte
-	next  int64
+	// shared is the message that an uploaded file became, by the file's id.
+	shared map[string]SlackPost
+	next   int64
 	// Posted is called after a message was taken, in a goroutine of the call: the place to send its echo.
 	Posted func(SlackPost)
 }
@@ -38,11 +40,12 @@ type SlackPost struct {
 
 // NewSlack starts one on address; files are what can be downloaded, by path; users are display names by id.
 func NewSlack(address string, users map[string]string, files map[string][]byte) (*Slack, error) {
-	s := &Slack{server: newServer(), users: users, files: files, next: time.Now().Unix()}
+	s := &Slack{server: newServer(), users: users, files: files, shared: map[string]SlackPost{}, next: time.Now().Unix()}
 	s.mux.HandleFunc("POST /api/chat.postMessage", s.postMessage)
 	s.mux.HandleFunc("POST /api/files.getUploadURLExternal", s.uploadURL)
 	s.mux.HandleFunc("POST /upload/{id}", s.upload)
 	s.mux.HandleFunc("POST /api/files.completeUploadExternal", s.completeUpload)
+	s.mux.HandleFunc("POST /api/files.info", s.fileInfo)
 	s.mux.HandleFunc("/api/users.info", s.userInfo)
 	s.mux.HandleFunc("/api/auth.test", func(w http.ResponseWriter, r *http.Request) {
 		s.carry(w, r, "auth.test", func() (int, any) { return 200, map[string]any{"ok": true, "team_id": "T0STANDIN"} })
@@ -127,11 +130,32 @@ func (s *Slack) completeUpload(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		data := s.files["upload/"+files[0].ID]
 		s.mu.Unlock()
-		s.take(SlackPost{
+		p := s.take(SlackPost{
 			Method: "files.completeUploadExternal", Channel: r.FormValue("channel_id"), ThreadTS: r.FormValue("thread_ts"),
 			Text: r.FormValue("initial_comment"), FileName: files[0].Title, File: data,
 		})
+		s.mu.Lock()
+		s.shared[files[0].ID] = p
+		s.mu.Unlock()
 		return 200, map[string]any{"ok": true, "files": []any{map[string]any{"id": files[0].ID, "title": files[0].Title}}}
+	})
+}
+
+func (s *Slack) fileInfo(w http.ResponseWriter, r *http.Request) {
+	if !authorised(w, r) {
+		return
+	}
+	s.carry(w, r, "files.info", func() (int, any) {
+		s.mu.Lock()
+		p, ok := s.shared[r.FormValue("file")]
+		s.mu.Unlock()
+		if !ok {
+			return 200, map[string]any{"ok": false, "error": "file_not_found"}
+		}
+		return 200, map[string]any{"ok": true, "file": map[string]any{
+			"id":     r.FormValue("file"),
+			"shares": map[string]any{"private": map[string]any{p.Channel: []any{map[string]any{"ts": p.TS, "thread_ts": p.ThreadTS}}}},
+		}}
 	})
 }
 
