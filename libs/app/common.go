@@ -37,6 +37,12 @@ type Common struct {
 	// CacheTTL of plain data keys.
 	CacheTTL time.Duration `env:"TRIBUTARY_CACHE_TTL" doc:"how long a plain data key may stay in memory"`
 
+	// What adapters, and the conversation service that waits for them, must hold alike.
+	SendLate        time.Duration `env:"TRIBUTARY_SEND_LATE" doc:"how long after its command was published a call to a provider may still begin"`
+	SendLongestCall time.Duration `env:"TRIBUTARY_SEND_LONGEST_CALL" doc:"bounds one call to a provider; 0: the channel's own"`
+	MediaAllow      []string      `env:"TRIBUTARY_MEDIA_ALLOW" doc:"CIDRs that attachments may be fetched from beside public addresses: for stand-ins of providers"`
+	SpoolBytes      int64         `env:"TRIBUTARY_SPOOL_BYTES" doc:"bounds an adapter's spool; above it webhooks are answered 503"`
+
 	OTLPEndpoint string  `env:"TRIBUTARY_OTLP_ENDPOINT" doc:"where traces go by OTLP (http:// or https://); empty: nowhere"`
 	TraceFile    string  `env:"TRIBUTARY_TRACE_FILE" doc:"file that spans are appended to as JSON lines"`
 	TraceRatio   float64 `env:"TRIBUTARY_TRACE_RATIO" doc:"share of traces kept"`
@@ -81,6 +87,8 @@ func Defaults() Common {
 		Kafka:       KafkaSettings{Brokers: []string{"127.0.0.1:9092"}, Prefix: "tributary.", Partitions: 32},
 		Registry:    RegistrySettings{Address: "127.0.0.1:7070", Listen: "127.0.0.1:7070", Timeout: 2 * time.Second},
 		CacheTTL:    45 * time.Second,
+		SendLate:    5 * time.Minute,
+		SpoolBytes:  1 << 30,
 		TraceRatio:  1,
 		LogLevel:    "info",
 	}
@@ -156,10 +164,18 @@ func (c *Common) Validate() error {
 			fault(setting.name, "must be a URL of gocloud.dev")
 		}
 	}
-	for _, cidr := range c.TrustedProxies {
-		if _, err := netip.ParsePrefix(cidr); err != nil {
-			fault("TRIBUTARY_TRUSTED_PROXIES", "must be CIDRs (10.0.0.0/8)")
+	for setting, cidrs := range map[string][]string{"TRIBUTARY_TRUSTED_PROXIES": c.TrustedProxies, "TRIBUTARY_MEDIA_ALLOW": c.MediaAllow} {
+		for _, cidr := range cidrs {
+			if _, err := netip.ParsePrefix(cidr); err != nil {
+				fault(setting, "must be CIDRs (10.0.0.0/8)")
+			}
 		}
+	}
+	if c.SendLate <= 0 || c.SendLongestCall < 0 {
+		fault("TRIBUTARY_SEND_LATE", "must be more than 0, and TRIBUTARY_SEND_LONGEST_CALL not negative")
+	}
+	if c.SpoolBytes < 1<<20 {
+		fault("TRIBUTARY_SPOOL_BYTES", "must be at least 1048576")
 	}
 	if c.TraceRatio < 0 || c.TraceRatio > 1 {
 		fault("TRIBUTARY_TRACE_RATIO", "must be from 0 to 1")
