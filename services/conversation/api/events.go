@@ -19,6 +19,7 @@ import (
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/relay"
 	"tributary.dev/services/conversation/store"
 )
 
@@ -36,6 +37,8 @@ type Event struct {
 const (
 	// eventBatch is how many events are read at a time.
 	eventBatch = 200
+	// eventsKept is how far back a client may resume: what the relay keeps, but for what clocks may differ.
+	eventsKept = relay.Retention - time.Minute
 	// pollPause is the least time between two looks of a stream, however often it is woken.
 	pollPause = 50 * time.Millisecond
 )
@@ -97,19 +100,21 @@ func (a *API) openStream(ctx context.Context, w http.ResponseWriter, r *http.Req
 		a.streams.leave(caller.WorkspaceID)
 		return nil, err
 	}
-	// What lies behind is no longer kept in whole once it is older than EventsKept, since a position is
+	// What lies behind is no longer kept in whole once it is older than eventsKept, since a position is
 	// never below the clock; a position not given yet is of before a restore.
-	lost := since > newest || since < newest && since < a.Clock.Now().Add(-store.EventsKept).UnixMicro()
+	lost := since > newest || since < newest && since < a.Clock.Now().Add(-eventsKept).UnixMicro()
 	if s.last = since; !resumed || lost {
 		s.last, s.reset = newest, resumed
 	}
 	return s, nil
 }
 
-// newest is the last position given.
+// newestPosition is the last one given; what has it, and all below, is there to read.
+const newestPosition = "SELECT COALESCE(MAX(position), 0) FROM leases WHERE name = 'relay'"
+
 func (a *API) newest(ctx context.Context) (position int64, err error) {
 	err = a.DB.View(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(position), 0) FROM leases").Scan(&position)
+		return tx.QueryRowContext(ctx, newestPosition).Scan(&position)
 	})
 	return position, err
 }
@@ -180,7 +185,7 @@ func (s *stream) read(ctx context.Context) (more bool, err error) {
 	var visible seen
 	err = s.api.DB.View(ctx, func(tx *sql.Tx) error {
 		rows = nil
-		if err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(position), 0) FROM leases").Scan(&newest); err != nil || newest <= s.last {
+		if err := tx.QueryRowContext(ctx, newestPosition).Scan(&newest); err != nil || newest <= s.last {
 			return err
 		}
 		err := sqldb.Query(ctx, tx, `SELECT position, payload FROM outbox WHERE workspace_id = $1 AND topic = $2

@@ -1,0 +1,403 @@
+package api_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"tributary.dev/libs/access"
+	"tributary.dev/libs/seal"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/api"
+	"tributary.dev/services/conversation/api/apitest"
+)
+
+func callerWithout() access.Caller { return access.Caller{KeyID: "key", WorkspaceID: us} }
+
+// walk reads all pages of a list, two items each, and gives the items.
+func walk[T any](h *house, path string) (items []T) {
+	h.Helper()
+	mark := map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")]
+	for cursor := ""; ; {
+		p := read[page[T]](h.get(path + mark + "limit=2" + cursor))
+		if len(p.Items) > 2 {
+			h.Fatalf("a page of %d", len(p.Items))
+		}
+		items = append(items, p.Items...)
+		if p.NextCursor == "" {
+			return items
+		}
+		cursor = "&cursor=" + p.NextCursor
+	}
+}
+
+func ids[T any](items []T, id func(T) string) (all []string) {
+	for _, item := range items {
+		all = append(all, id(item))
+	}
+	return all
+}
+
+func messageID(m api.Message) string           { return m.ID }
+func conversationID(c api.Conversation) string { return c.ID }
+func contactID(c api.Contact) string           { return c.ID }
+
+func TestConversationsComeNewestFirstAndByWhatTheyAreFilteredBy(t *testing.T) {
+	each(t, func(h *house) {
+		var all []string
+		people := make([]human, 5)
+		for i := range people {
+			people[i] = h.person(us, fmt.Sprintf("+4179000000%d", i), "", int64(i+1))
+			// Two have the same time: the id decides.
+			all = append(all, h.talk(people[i], 5_000_000+int64(i/2)*1_000_000, map[string]any{
+				"status": []string{"open", "pending", "snoozed", "resolved", "resolved"}[i], "status_us": []int64{0, 9, 1, 9e15, 1}[i]}))
+		}
+		h.exec("UPDATE conversations SET connection_id = $1 WHERE id = $2", "22222222-2222-4222-8222-222222222222", all[2])
+		h.insert("conversations", map[string]any{"id": uuid.NewString(), "workspace_id": us, "channel": "sms", "connection_id": connection}) // no message yet
+		order := func(i, j int) []string {
+			if all[i] > all[j] {
+				return []string{all[i], all[j]}
+			}
+			return []string{all[j], all[i]}
+		}
+		want := slices.Concat([]string{all[4]}, order(2, 3), order(0, 1))
+		if got := ids(walk[api.Conversation](h, "/v1/conversations"), conversationID); !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+		for query, want := range map[string][]string{
+			// Whoever wrote after a member's decision opens the conversation again.
+			"status=open":     {all[4], all[2], all[0]},
+			"status=pending":  {all[1]},
+			"status=resolved": {all[3]},
+			"status=snoozed":  nil,
+			"connection_id=22222222-2222-4222-8222-222222222222": {all[2]},
+			"contact_id=" + people[3].contact:                    {all[3]},
+			"channel=slack":                                      nil,
+			"channel=sms&status=pending":                         {all[1]},
+		} {
+			if got := ids(walk[api.Conversation](h, "/v1/conversations?"+query), conversationID); !slices.Equal(got, want) {
+				t.Errorf("%s: got %v, want %v", query, got, want)
+			}
+		}
+	})
+}
+
+func TestAConversationCountsWhatWasNotRead(t *testing.T) {
+	each(t, func(h *house) {
+		p := h.person(us, "+41790000001", "Ada", 1)
+		c := h.talk(p, 5_000_000, nil)
+		var said []string
+		for i := range 5 {
+			said = append(said, h.says(p, c, int64(i+1)*1_000_000, text("hello"), nil))
+		}
+		h.exec("UPDATE messages SET deleted_us = 1, ciphertext = NULL WHERE id = $1", said[1])
+		unread := func(a answer, want int) {
+			t.Helper()
+			if got := read[api.Conversation](a); got.Unread != want {
+				t.Fatalf("%d unread, want %d", got.Unread, want)
+			}
+		}
+		unread(h.get("/v1/conversations/"+c), 4)
+		unread(h.do("POST", "/v1/conversations/"+c+"/read", `{"message_id":"`+said[2]+`"}`), 2)
+		unread(h.do("POST", "/v1/conversations/"+c+"/read", `{"message_id":"`+said[0]+`"}`), 2)
+		unread(h.do("POST", "/v1/conversations/"+c+"/read", `{}`), 0)
+		h.do("POST", "/v1/conversations/"+c+"/read", `{"message_id":"`+uuid.NewString()+`"}`).problem(422, "invalid", "message_id")
+	})
+}
+
+func TestAMembersDecisionStandsUntilThePersonWritesAgain(t *testing.T) {
+	each(t, func(h *house) {
+		p := h.person(us, "+41790000001", "Ada", 1)
+		ahead := start.UnixMicro() + 60_000_000 // the provider's clock is ahead of ours
+		c := h.talk(p, ahead, nil)
+		if got := read[api.Conversation](h.do("PATCH", "/v1/conversations/"+c, `{"status":"resolved"}`)); got.Status != "resolved" {
+			t.Fatalf("status %s", got.Status)
+		}
+		h.exec("UPDATE conversations SET last_us = $1, last_inbound_us = $1 WHERE id = $2", ahead+1, c)
+		if got := read[api.Conversation](h.get("/v1/conversations/" + c)); got.Status != "open" {
+			t.Fatalf("status %s", got.Status)
+		}
+		h.do("PATCH", "/v1/conversations/"+c, `{"status":"closed"}`).problem(422, "invalid", "status")
+		h.do("PATCH", "/v1/conversations/"+c, `{"status":"open","colour":"red"}`).problem(422, "invalid", "colour")
+		h.do("PATCH", "/v1/conversations/"+c, `{"status":`).problem(400, "malformed")
+	})
+}
+
+func TestMessagesComeInTheProvidersOrderEitherWay(t *testing.T) {
+	each(t, func(h *house) {
+		p := h.person(us, "+41790000001", "Ada", 1)
+		c := h.talk(p, 5_000_000, nil)
+		var want []string
+		for i := range 7 {
+			want = append(want, h.says(p, c, 1_000_000+int64(i/3)*1_000_000, text(fmt.Sprint(i)), nil))
+		}
+		for _, tied := range [][]string{want[0:3], want[3:6]} {
+			slices.Sort(tied)
+		}
+		if got := ids(walk[api.Message](h, "/v1/conversations/"+c+"/messages?order=asc"), messageID); !slices.Equal(got, want) {
+			t.Fatalf("oldest first: got %v, want %v", got, want)
+		}
+		slices.Reverse(want)
+		if got := ids(walk[api.Message](h, "/v1/conversations/"+c+"/messages"), messageID); !slices.Equal(got, want) {
+			t.Fatalf("newest first: got %v, want %v", got, want)
+		}
+		if calls := h.registry.Calls("Unwrap"); calls > 1 {
+			t.Fatalf("the registry was asked %d times for one key", calls)
+		}
+	})
+}
+
+func TestAMessageShowsWhatHangsOnIt(t *testing.T) {
+	each(t, func(h *house) {
+		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 1)
+		nobody := h.person(us, "+41790000003", "", 1)
+		g := h.group(us, 5_000_000)
+		first := h.says(bob, g, 1_000_000, text("first"), nil)
+		attachment := uuid.NewString()
+		id := h.says(ada, g, 2_000_000, &pb.Content{
+			Text: "hi @someone and @other!", Attachments: []*pb.Attachment{{Id: attachment, Name: "plan.pdf"}},
+			Mentions: []*pb.Mention{{Start: 3, Length: 8, SubjectId: bob.ID}, {Start: 16, Length: 6, SubjectId: nobody.ID}, {Start: 90, Length: 9, SubjectId: bob.ID}},
+		}, map[string]any{"edited_us": 3_000_000, "reply_to": "x-" + first})
+		h.insert("attachments", map[string]any{"id": attachment, "workspace_id": us, "connection_id": connection, "message_id": id, "subject_id": ada.ID,
+			"declared": 1, "kind": "file", "content_type": "application/pdf", "size": 7, "at_us": 1})
+		h.insert("attachments", map[string]any{"id": uuid.NewString(), "workspace_id": us, "connection_id": connection, "message_id": id,
+			"declared": 0, "at_us": 1}) // not named by the content: it waits
+		react := func(event, key string, order int64, removed int) {
+			h.insert("reactions", map[string]any{"event_id": event, "connection_id": connection, "external_id": "x-" + id, "message_id": id, "workspace_id": us,
+				"reaction_key": key, "author_subject": bob.ID, "order_us": order, "removed": removed, "key_id": bob.KeyID, "content_order": order, "at_us": 1,
+				"ciphertext": h.seal(bob.Subject, pb.Category_CATEGORY_CONTENT, seal.OriginReaction(key, order), &pb.Content{Emoji: "tada"})})
+		}
+		react("r1", "k1", 4_000_000, 0)
+		react("r2", "k2", 4_000_000, 0)
+		react("r3", "k2", 4_500_000, 1)
+
+		list := read[page[api.Message]](h.get("/v1/conversations/" + g + "/messages")).Items
+		if len(list) != 2 {
+			t.Fatalf("%d messages", len(list))
+		}
+		m := list[0]
+		if m.Text != "hi @Bob and @other!" || m.Content != "open" || m.Sender.Name != "Ada" || m.Sender.ContactID != ada.contact {
+			t.Errorf("got %+v", m)
+		}
+		if len(m.Mentions) != 2 || m.Text[m.Mentions[0].Start:][:m.Mentions[0].Length] != "@Bob" || *m.Mentions[0].ContactID != bob.contact ||
+			m.Text[m.Mentions[1].Start:][:m.Mentions[1].Length] != "@other" {
+			t.Errorf("mentions %+v", m.Mentions)
+		}
+		if len(m.Attachments) != 1 || m.Attachments[0].Name != "plan.pdf" || m.Attachments[0].State != "pending" || m.Attachments[0].URL != nil {
+			t.Errorf("attachments %+v", m.Attachments)
+		}
+		if len(m.Reactions) != 1 || m.Reactions[0].Emoji != "tada" || m.Reactions[0].Sender.Name != "Bob" {
+			t.Errorf("reactions %+v", m.Reactions)
+		}
+		if m.ReplyTo == nil || *m.ReplyTo != first || m.EditedAt == nil || *m.EditedAt != "1970-01-01T00:00:03.000000Z" || m.Status != nil {
+			t.Errorf("got %+v", m)
+		}
+		if calls := h.registry.Calls("Unwrap"); calls > 2 {
+			t.Errorf("the registry was asked %d times for one page", calls)
+		}
+		// Bob is erased: his message, his reaction and his name are nowhere; Ada's words stay.
+		h.exec("UPDATE subjects SET frozen = 1 WHERE id = $1", bob.ID)
+		h.registry.Freeze(bob.ID)
+		h.keys.Evict(bob.ID)
+		list = read[page[api.Message]](h.get("/v1/conversations/" + g + "/messages")).Items
+		if len(list) != 1 || len(list[0].Reactions) != 0 || list[0].Text != "hi @someone and @other!" {
+			t.Errorf("got %+v", list)
+		}
+		h.get("/v1/messages/"+first).problem(410, "gone")
+		h.exec("UPDATE messages SET deleted_us = 9000000, ciphertext = NULL WHERE id = $1", id)
+		m = read[api.Message](h.get("/v1/messages/" + id))
+		if m.Content != "deleted" || m.DeletedAt == nil || m.Text != "" || len(m.Attachments) != 0 || len(m.Reactions) != 0 {
+			t.Errorf("deleted: %+v", m)
+		}
+	})
+}
+
+func TestFrozenContactsAreGoneByIdAndMissingFromLists(t *testing.T) {
+	each(t, func(h *house) {
+		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 2)
+		a, b := h.talk(ada, 5_000_000, nil), h.talk(bob, 6_000_000, nil)
+		m := h.says(ada, a, 1_000_000, text("hello world"), nil)
+		h.says(bob, b, 1_000_000, text("hello world"), nil)
+		for _, table := range []string{"contacts", "conversations"} {
+			h.exec("UPDATE "+table+" SET frozen = 1 WHERE id IN ($1, $2)", ada.contact, a)
+		}
+		h.exec("UPDATE subjects SET frozen = 1 WHERE id = $1", ada.ID)
+		for _, path := range []string{"/v1/conversations/" + a, "/v1/conversations/" + a + "/messages", "/v1/messages/" + m, "/v1/contacts/" + ada.contact,
+			"/v1/messages/search?q=hello&contact_id=" + ada.contact, "/v1/messages/search?q=hello&conversation_id=" + a} {
+			h.get(path).problem(410, "gone")
+		}
+		h.do("POST", "/v1/conversations/"+a+"/messages", `{"text":"hi"}`).problem(410, "gone")
+		h.do("PATCH", "/v1/conversations/"+a, `{"status":"open"}`).problem(410, "gone")
+		h.do("POST", "/v1/conversations/"+a+"/read", `{}`).problem(410, "gone")
+		h.do("POST", "/v1/messages/"+m+"/retry", "").problem(410, "gone")
+		if got := ids(walk[api.Conversation](h, "/v1/conversations"), conversationID); !slices.Equal(got, []string{b}) {
+			t.Errorf("conversations %v", got)
+		}
+		if got := ids(walk[api.Contact](h, "/v1/contacts"), contactID); !slices.Equal(got, []string{bob.contact}) {
+			t.Errorf("contacts %v", got)
+		}
+		if got := read[page[api.Message]](h.get("/v1/messages/search?q=hello")); len(got.Items) != 1 || got.Items[0].ConversationID != b || !got.Complete {
+			t.Errorf("found %+v", got)
+		}
+	})
+}
+
+func TestAnotherWorkspacesIdsAreNotFound(t *testing.T) {
+	each(t, func(h *house) {
+		p := h.person(others, "+41790000001", "Ada", 1)
+		c := h.talk(p, 5_000_000, nil)
+		m := h.says(p, c, 1_000_000, text("hello"), nil)
+		for _, path := range []string{"/v1/conversations/" + c, "/v1/conversations/" + c + "/messages", "/v1/messages/" + m, "/v1/contacts/" + p.contact,
+			"/v1/messages/search?q=x&conversation_id=" + c, "/v1/messages/search?q=x&contact_id=" + p.contact, "/v1/attachments/" + m + "/content"} {
+			h.get(path).problem(404, "not_found")
+		}
+		h.do("POST", "/v1/conversations/"+c+"/messages", `{"text":"hi"}`).problem(404, "not_found")
+		h.do("POST", "/v1/conversations/"+c+"/attachments", "hi").problem(404, "not_found")
+		h.do("POST", "/v1/messages/"+m+"/retry", "").problem(404, "not_found")
+		h.do("PATCH", "/v1/conversations/"+c, `{"status":"open"}`).problem(404, "not_found")
+		for _, path := range []string{"/v1/conversations", "/v1/contacts", "/v1/contacts?identity_kind=phone&identity=%2B41790000001", "/v1/messages/search?q=hello"} {
+			if got := read[page[struct{}]](h.get(path)); len(got.Items) != 0 {
+				t.Errorf("%s shows %d of another workspace", path, len(got.Items))
+			}
+		}
+		h.as(apitest.Owner(others))
+		read[api.Message](h.get("/v1/messages/" + m))
+	})
+}
+
+func TestBadParametersAreNamed(t *testing.T) {
+	each(t, func(h *house) {
+		p := h.person(us, "+41790000001", "Ada", 1)
+		c := h.talk(p, 5_000_000, nil)
+		for path, field := range map[string]string{
+			"/v1/conversations?limit=0":                                  "limit",
+			"/v1/conversations?limit=201":                                "limit",
+			"/v1/conversations?limit=many":                               "limit",
+			"/v1/conversations?cursor=":                                  "",
+			"/v1/conversations?cursor=nonsense":                          "cursor",
+			"/v1/contacts?cursor=1.W10":                                  "cursor",
+			"/v1/conversations?status=closed":                            "status",
+			"/v1/conversations/" + c + "/messages?order=up":              "order",
+			"/v1/conversations/" + c + "/messages?cursor=1.WyJ4IiwieSJd": "cursor",
+			"/v1/messages/search":                                        "q",
+			"/v1/messages/search?q=%20":                                  "q",
+			"/v1/messages/search?q=" + strings.Repeat("x", 801):          "q",
+			"/v1/messages/search?q=x&after=yesterday":                    "after",
+			"/v1/messages/search?q=x&cursor=1.WzEsIngiLC0xXQ":            "cursor",
+			"/v1/contacts?identity=x":                                    "identity_kind",
+			"/v1/contacts?identity_kind=phone":                           "identity",
+			"/v1/contacts?identity_kind=phone&identity=12":               "identity",
+			"/v1/contacts?identity_kind=shoe&identity=12":                "identity_kind",
+		} {
+			if field == "" {
+				h.get(path).is(http.StatusOK)
+				continue
+			}
+			h.get(path).problem(422, "invalid", field)
+		}
+	})
+}
+
+func TestWhatDoesNotOpenSaysSoAndHidesNothingElse(t *testing.T) {
+	each(t, func(h *house) {
+		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 1)
+		g := h.group(us, 5_000_000)
+		a := h.says(ada, g, 1_000_000, text("from ada"), nil)
+		b := h.says(bob, g, 2_000_000, text("from bob"), nil)
+		states := func() string {
+			var s []string
+			for _, m := range read[page[api.Message]](h.get("/v1/conversations/" + g + "/messages?order=asc")).Items {
+				s = append(s, m.Content+":"+m.Text+":"+m.Sender.Name)
+			}
+			return strings.Join(s, " ")
+		}
+		want := func(want string) {
+			t.Helper()
+			if got := states(); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		want("open:from ada:Ada open:from bob:Bob")
+		h.registry.Restrict(ada.ID)
+		h.keys.Evict(ada.ID)
+		want("restricted:: open:from bob:Bob")
+		h.registry.Unrestrict(ada.ID)
+		h.keys.Evict(ada.ID)
+		// A part moved to another record does not open there, nor does it stop the page.
+		h.exec("UPDATE messages SET ciphertext = (SELECT ciphertext FROM messages WHERE id = $1) WHERE id = $2", a, b)
+		want("open:from ada:Ada unreadable::Bob")
+		h.registry.Destroy(ada.ID)
+		h.keys.Evict(ada.ID)
+		want("gone:: unreadable::Bob")
+		// While the registry is away nothing is answered half-open.
+		h.registry.FailWith(errors.New("away"))
+		h.keys.Evict(ada.ID, bob.ID)
+		for _, path := range []string{"/v1/conversations/" + g + "/messages", "/v1/messages/" + b, "/v1/contacts", "/v1/contacts/" + ada.contact,
+			"/v1/messages/search?q=from", "/v1/contacts?identity_kind=phone&identity=%2B41790000009"} {
+			w := h.get(path)
+			w.problem(503, "unavailable")
+			if w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s: no Retry-After", path)
+			}
+		}
+		h.get("/v1/conversations").is(http.StatusOK)
+	})
+}
+
+func TestContactsAreFoundByTheirIdentityAndShowWhoTheyAre(t *testing.T) {
+	each(t, func(h *house) {
+		ada := h.person(us, "+41790000001", "Ada", 1)
+		bob := h.person(us, "+41790000002", "", 2)
+		if got := ids(walk[api.Contact](h, "/v1/contacts"), contactID); !slices.Equal(got, []string{bob.contact, ada.contact}) {
+			t.Fatalf("got %v", got)
+		}
+		found := read[page[api.Contact]](h.get("/v1/contacts?identity_kind=phone&identity=%2B41%2079%20000%2000%2001")).Items
+		if len(found) != 1 || found[0].ID != ada.contact || found[0].Name != "Ada" || found[0].Attributes["locale"] != "de-CH" ||
+			len(found[0].Identities) != 1 || found[0].Identities[0] != (api.Identity{Channel: "sms", Kind: "phone", Value: "+41790000001"}) {
+			t.Fatalf("found %+v", found)
+		}
+		before := h.registry.Subjects()
+		if got := read[page[api.Contact]](h.get("/v1/contacts?identity_kind=email&identity=x@example.org")).Items; len(got) != 0 {
+			t.Fatalf("found %+v", got)
+		}
+		if h.registry.Subjects() != before {
+			t.Fatal("a look-up made a subject")
+		}
+	})
+}
+
+func TestNoAnswerOfAFaultAndNoLogCarriesWordsOrNames(t *testing.T) {
+	each(t, func(h *house) {
+		const canary = "canary-7f3a"
+		p := h.person(us, "+41790000001", canary, 1)
+		c := h.talk(p, 5_000_000, nil)
+		m := h.says(p, c, 1_000_000, text(canary), nil)
+		read[api.Message](h.get("/v1/messages/" + m))
+		read[page[api.Message]](h.get("/v1/messages/search?q=" + canary))
+		faults := []answer{
+			h.do("POST", "/v1/conversations/"+c+"/messages", `{"text":"`+canary+`","attachments":["`+canary+`"]}`),
+			h.do("POST", "/v1/conversations/"+c+"/messages", `{"text":["`+canary+`"]}`),
+			h.do("POST", "/v1/conversations/"+c+"/messages", `{"text":"`+canary),
+			h.do("POST", "/v1/conversations/"+c+"/attachments", canary, header("Content-Disposition", `attachment; filename="`+canary)),
+			h.get("/v1/contacts?identity_kind=phone&identity=" + canary),
+		}
+		h.exec("UPDATE messages SET content_order = 7 WHERE id = $1", m)
+		read[api.Message](h.get("/v1/messages/" + m))
+		h.registry.FailWith(errors.New("away: " + canary))
+		h.keys.Evict(p.ID)
+		faults = append(faults, h.get("/v1/messages/"+m), h.get("/v1/messages/search?q="+canary))
+		for i, f := range faults {
+			if f.Code < 400 || strings.Contains(f.Body.String(), canary) {
+				t.Errorf("fault %d: %d %s", i, f.Code, f.Body)
+			}
+		}
+		if logs := h.logs.String(); !strings.Contains(logs, "request failed") || strings.Contains(logs, canary) {
+			t.Errorf("logged: %s", logs)
+		}
+	})
+}
