@@ -2,6 +2,7 @@ package sms
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"net/url"
 	"strconv"
@@ -47,12 +48,13 @@ func received(result *channel.Result, m *incoming) {
 	for _, item := range m.media {
 		content.Attachments = append(content.Attachments, item.normalised())
 	}
-	technical := m.technical
+	technical := maps.Clone(m.technical)
 	if technical == nil {
 		technical = map[string]string{}
 	}
-	encoding, segments := Segments(m.body)
-	technical["encoding"], technical["segments"] = encoding, strconv.Itoa(segments)
+	if encoding, segments := Segments(m.body); segments > 0 {
+		technical["encoding"], technical["segments"] = encoding, strconv.Itoa(segments)
+	}
 	event := channel.Event{
 		Type: channel.TypeMessage, SourceType: "message", Key: m.sid, ExternalID: m.sid, ReplyTo: m.replyTo,
 		Author: &who, Contact: &who, Content: content, Technical: technical,

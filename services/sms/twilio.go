@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,13 +31,28 @@ type twilio struct {
 // maxAnswer bounds what is read of Twilio's answers.
 const maxAnswer = 1 << 20
 
+// signed validates X-Twilio-Signature, with and without the URL's default port
+// (https://www.twilio.com/docs/usage/security#validating-requests). All values of a parameter count: the
+// library's own reading of a form covers the first alone, so that others could be slipped in.
 func (t *twilio) signed(r *channel.Request, secret string) bool {
 	signature := r.Header.Get("X-Twilio-Signature")
 	if signature == "" || r.URL == nil {
 		return false
 	}
 	validator := client.NewRequestValidator(secret)
-	return validator.ValidateBody(r.URL.String(), r.Body, signature)
+	if r.URL.Query().Get("bodySHA256") != "" {
+		return validator.ValidateBody(r.URL.String(), r.Body, signature)
+	}
+	form, err := url.ParseQuery(string(r.Body))
+	if err != nil {
+		return false
+	}
+	params := make(map[string]string, len(form))
+	for name, values := range form {
+		slices.Sort(values)
+		params[name] = strings.Join(slices.Compact(values), name) // name and value, name and value
+	}
+	return validator.Validate(r.URL.String(), params, signature)
 }
 
 func (t *twilio) read(r *channel.Request) (webhook, error) {
@@ -132,7 +148,7 @@ func (t *twilio) mediaHeader(conn *channel.Connection, address *url.URL) (http.H
 // twilioForm are a webhook's parameters.
 type twilioForm url.Values
 
-// get the value that the signature covers: the first, made valid UTF-8 without NUL.
+// get a parameter, made valid UTF-8 without NUL.
 func (f twilioForm) get(name string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(url.Values(f).Get(name), "�"), "\x00", "�")
 }

@@ -1,0 +1,169 @@
+package sms
+
+import (
+	"net/http"
+	"net/url"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/channel/standin"
+)
+
+func normalised(t *testing.T, form url.Values, query string, settings map[string]string) channel.Result {
+	t.Helper()
+	result, err := New(*DefaultConfig(), http.DefaultClient).Normalise(&channel.Request{
+		URL:    &url.URL{Scheme: "https", Host: "mesh.example", Path: "/webhooks/sms/c1", RawQuery: query},
+		Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, Body: []byte(form.Encode()), Settings: settings,
+	})
+	require.NoError(t, err)
+	return result
+}
+
+func TestConsentWords(t *testing.T) {
+	type consent struct{ action, source string }
+	stop, start := consent{"opt_out", "keyword"}, consent{"opt_in", "keyword"}
+	toldStop, toldStart, flagged, none := consent{"opt_out", "provider"}, consent{"opt_in", "provider"}, consent{"flagged", "free_text"}, consent{}
+	for _, c := range []struct {
+		body, optOutType string
+		want             consent
+	}{
+		{"STOP", "", stop}, {"STOPALL", "", stop}, {"UNSUBSCRIBE", "", stop}, {"CANCEL", "", stop}, {"END", "", stop},
+		{"QUIT", "", stop}, {"REVOKE", "", stop}, {"OPTOUT", "", stop}, {"OPT OUT", "", stop},
+		{"stop", "", stop}, {"Stop.", "", stop}, {" \n stop !! ", "", stop}, {"\"Stop\"", "", stop}, {"s.t.o.p", "", stop},
+		{"Opt-Out!", "", stop}, {"stop all", "", stop}, {"ＳＴＯＰ", "", stop}, {"STOP 🙏", "", stop}, {"un-subscribe", "", stop},
+		{"START", "", start}, {"unstop", "", start}, {"Start!", "", start},
+		{"YES", "", none}, {"yes", "", none}, {"YES", "START", toldStart},
+		{"ARRET", "STOP", toldStop}, {"STOP", "stop", toldStop}, {"STOP", "HELP", none}, {"START", "STOP", toldStop},
+		{"HELP", "", none}, {"INFO", "", none}, {"", "", none}, {"stop2", "", none}, {"nonstop", "", none}, {"the end", "", none},
+		{"cancel my order please", "", none}, {"When do you stop shipping?", "", none}, {"bus stop", "", none}, {"start again tomorrow", "", none},
+		{"Please stop texting me", "", flagged}, {"STOP SENDING ME THESE MESSAGES", "", flagged}, {"pls stop", "", flagged},
+		{"don't text me again", "", flagged}, {"Don’t message me", "", flagged}, {"do not contact me", "", flagged},
+		{"Remove me from your list", "", flagged}, {"take my number off", "", flagged}, {"I want to opt out of this", "", flagged},
+		{"unsubscribe me", "", flagged}, {"no more messages", "", flagged}, {"leave me alone", "", flagged},
+		{"I withdraw my consent", "", flagged}, {"bitte keine Nachrichten mehr", "", flagged}, {"Arrêtez svp", "", flagged},
+		{"no me escriban más", "", flagged},
+	} {
+		t.Run(c.body+"/"+c.optOutType, func(t *testing.T) {
+			form := standin.TwilioInbound("AC1", "SM1", "+14155550123", "+14155550100", c.body)
+			if c.optOutType != "" {
+				form.Set("OptOutType", c.optOutType)
+			}
+			events := normalised(t, form, "", nil).Events
+			require.NotEmpty(t, events)
+			assert.Equal(t, channel.TypeMessage, events[0].Type, "the person said it all the same")
+			assert.Equal(t, c.body, events[0].Content.Text)
+			if c.want == none {
+				assert.Len(t, events, 1)
+				return
+			}
+			require.Len(t, events, 2)
+			assert.Equal(t, channel.TypeConsent, events[1].Type)
+			assert.Equal(t, c.want, consent{events[1].Consent.Action, events[1].Consent.Source})
+			assert.Equal(t, c.want.action != "opt_in", events[1].Consent.WorkspaceWide, "STOP is for the whole workspace, START gives the channel back")
+		})
+	}
+}
+
+func TestOnlyHelpIsAnsweredAndOnlyWhereAskedTo(t *testing.T) {
+	empty := "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response></Response>"
+	help := map[string]string{"help_reply": "Parcels & more: call 123 <9-17>"}
+	for _, c := range []struct {
+		body     string
+		settings map[string]string
+		want     string
+	}{
+		{"help!", nil, empty},
+		{"help!", help, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response><Message>Parcels &amp; more: call 123 &lt;9-17&gt;</Message></Response>"},
+		{"STOP", help, empty}, {"START", help, empty}, {"hello", help, empty}, {"help me with my order", help, empty},
+	} {
+		reply := normalised(t, standin.TwilioInbound("AC1", "SM1", "+14155550123", "+14155550100", c.body), "", c.settings).Reply
+		assert.Equal(t, c.want, string(reply.Body), c.body)
+		assert.Equal(t, "text/xml; charset=utf-8", reply.ContentType)
+	}
+}
+
+func TestStatusesAreRanksOfOurs(t *testing.T) {
+	for word, c := range map[string]struct {
+		code string
+		want channel.Receipt
+	}{
+		"queued":      {"", channel.Receipt{Status: channel.StatusSent}},
+		"accepted":    {"", channel.Receipt{Status: channel.StatusSent}},
+		"scheduled":   {"", channel.Receipt{Status: channel.StatusSent}},
+		"sending":     {"", channel.Receipt{Status: channel.StatusSent}},
+		"sent":        {"", channel.Receipt{Status: channel.StatusSent}},
+		"delivered":   {"", channel.Receipt{Status: channel.StatusDelivered}},
+		"read":        {"", channel.Receipt{Status: channel.StatusRead}},
+		"undelivered": {"30005", channel.Receipt{Status: channel.StatusFailed, Class: channel.ClassReject, Code: "30005"}},
+		"failed":      {"30008", channel.Receipt{Status: channel.StatusFailed, Class: channel.ClassRetry, Code: "30008"}},
+		"canceled":    {"", channel.Receipt{Status: channel.StatusFailed, Class: channel.ClassReject, Code: "canceled"}},
+	} {
+		t.Run(word, func(t *testing.T) {
+			form := standin.TwilioStatus("AC1", standin.TwilioPost{SID: "SM1", From: "+14155550100", To: "+14155550123"}, word, c.code)
+			events := normalised(t, form, "m=0196b1b2-0000-8000-8000-000000000001&p=3&a=2&k=6f1d1c1e-5a36-5b0e-9c1f-7d1f6c0a7b11", nil).Events
+			require.Len(t, events, 1)
+			c.want.MessageID, c.want.Part, c.want.Attempt, c.want.ExternalID = "0196b1b2-0000-8000-8000-000000000001", 3, 2, "SM1"
+			assert.Equal(t, c.want, *events[0].Receipt)
+			assert.Equal(t, "SM1:"+word, events[0].Key)
+			assert.Equal(t, "6f1d1c1e-5a36-5b0e-9c1f-7d1f6c0a7b11", events[0].Thread.ConversationKey)
+			assert.Nil(t, events[0].Contact, "the key says whose it is: the registry need not be asked")
+		})
+	}
+}
+
+func TestACallbackURLThatIsNotOursNamesNothing(t *testing.T) {
+	form := standin.TwilioStatus("AC1", standin.TwilioPost{SID: "SM1", From: "+14155550100", To: "+14155550123"}, "delivered", "")
+	for _, query := range []string{"", "m=1&p=-1&a=99999999999&k=x", "m=%00&k=%00"} {
+		e := normalised(t, form, query, nil).Events[0]
+		assert.Empty(t, e.Receipt.MessageID)
+		assert.Empty(t, e.Thread.ConversationKey)
+		assert.Equal(t, "SM1", e.Target)
+		assert.Equal(t, &channel.Identity{Kind: "phone", Value: "+14155550123"}, e.Contact)
+	}
+}
+
+func TestOddMessagesAreFaultsOrKept(t *testing.T) {
+	form := standin.TwilioInbound("AC1", "SM1", "+14155550123", "+14155550100", "")
+	form.Set("NumMedia", "3")
+	form.Set("MediaUrl1", "https://api.twilio.com/x")
+	e := normalised(t, form, "", nil).Events[0]
+	require.Len(t, e.Content.Attachments, 1, "an item without an address is not there")
+	assert.Equal(t, "1", e.Content.Attachments[0].Ref)
+
+	form.Set("NumMedia", "-7")
+	assert.Empty(t, normalised(t, form, "", nil).Events[0].Content.Attachments)
+
+	form.Set("Body", "\xff\x00 hello")
+	assert.Equal(t, "�� hello", normalised(t, form, "", nil).Events[0].Content.Text)
+
+	form.Set("From", " ")
+	assert.Equal(t, []string{"message"}, normalised(t, form, "", nil).Faults)
+	form.Set("From", "+14155550123")
+	form.Set("MessageSid", "no sid/at all")
+	assert.Equal(t, []string{"message"}, normalised(t, form, "", nil).Faults)
+}
+
+func TestNumbers(t *testing.T) {
+	for address, want := range map[string]channel.Identity{
+		"+14155550123":             {Kind: "phone", Value: "+14155550123"},
+		" +1 (415) 555-0123 ":      {Kind: "phone", Value: "+14155550123"},
+		"+41 79 123 45 67":         {Kind: "phone", Value: "+41791234567"},
+		"+390612345678":            {Kind: "phone", Value: "+390612345678"},
+		"73837":                    {Kind: "phone", Value: "73837"},
+		"MyBank":                   {Kind: "phone", Value: "MyBank"},
+		"+":                        {Kind: "phone", Value: "+"},
+		"whatsapp:+14155550123":    {Kind: "whatsapp", Value: "whatsapp:+14155550123"},
+		"WhatsApp:+1 415 555 0123": {Kind: "whatsapp", Value: "whatsapp:+14155550123"},
+	} {
+		got, ok := identity(address)
+		assert.True(t, ok, address)
+		assert.Equal(t, want, got, address)
+	}
+	for _, nobody := range []string{"", "  ", "whatsapp:", string(make([]byte, 200))} {
+		_, ok := identity(nobody)
+		assert.False(t, ok, "%q", nobody)
+	}
+}
