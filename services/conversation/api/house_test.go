@@ -69,9 +69,9 @@ const (
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func each(t *testing.T, test func(h *house)) {
+func each(t *testing.T, test func(t *testing.T, h *house)) {
 	t.Helper()
-	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) { test(newHouse(t, db, api.Limits{})) })
+	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) { test(t, newHouse(t, db, api.Limits{})) })
 }
 
 func newHouse(t *testing.T, db *sqldb.DB, limits api.Limits) *house {

@@ -48,7 +48,7 @@ func conversationID(c api.Conversation) string { return c.ID }
 func contactID(c api.Contact) string           { return c.ID }
 
 func TestConversationsComeNewestFirstAndByWhatTheyAreFilteredBy(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		var all []string
 		people := make([]human, 5)
 		for i := range people {
@@ -88,7 +88,7 @@ func TestConversationsComeNewestFirstAndByWhatTheyAreFilteredBy(t *testing.T) {
 }
 
 func TestAConversationCountsWhatWasNotRead(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		p := h.person(us, "+41790000001", "Ada", 1)
 		c := h.talk(p, 5_000_000, nil)
 		var said []string
@@ -111,7 +111,7 @@ func TestAConversationCountsWhatWasNotRead(t *testing.T) {
 }
 
 func TestAMembersDecisionStandsUntilThePersonWritesAgain(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		p := h.person(us, "+41790000001", "Ada", 1)
 		ahead := start.UnixMicro() + 60_000_000 // the provider's clock is ahead of ours
 		c := h.talk(p, ahead, nil)
@@ -129,7 +129,7 @@ func TestAMembersDecisionStandsUntilThePersonWritesAgain(t *testing.T) {
 }
 
 func TestMessagesComeInTheProvidersOrderEitherWay(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		p := h.person(us, "+41790000001", "Ada", 1)
 		c := h.talk(p, 5_000_000, nil)
 		var want []string
@@ -153,7 +153,7 @@ func TestMessagesComeInTheProvidersOrderEitherWay(t *testing.T) {
 }
 
 func TestAMessageShowsWhatHangsOnIt(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 1)
 		nobody := h.person(us, "+41790000003", "", 1)
 		g := h.group(us, 5_000_000)
@@ -218,7 +218,7 @@ func TestAMessageShowsWhatHangsOnIt(t *testing.T) {
 }
 
 func TestFrozenContactsAreGoneByIdAndMissingFromLists(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 2)
 		a, b := h.talk(ada, 5_000_000, nil), h.talk(bob, 6_000_000, nil)
 		m := h.says(ada, a, 1_000_000, text("hello world"), nil)
@@ -248,7 +248,7 @@ func TestFrozenContactsAreGoneByIdAndMissingFromLists(t *testing.T) {
 }
 
 func TestAnotherWorkspacesIdsAreNotFound(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		p := h.person(others, "+41790000001", "Ada", 1)
 		c := h.talk(p, 5_000_000, nil)
 		m := h.says(p, c, 1_000_000, text("hello"), nil)
@@ -271,7 +271,7 @@ func TestAnotherWorkspacesIdsAreNotFound(t *testing.T) {
 }
 
 func TestBadParametersAreNamed(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		p := h.person(us, "+41790000001", "Ada", 1)
 		c := h.talk(p, 5_000_000, nil)
 		for path, field := range map[string]string{
@@ -304,7 +304,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 }
 
 func TestWhatDoesNotOpenSaysSoAndHidesNothingElse(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 1)
 		g := h.group(us, 5_000_000)
 		a := h.says(ada, g, 1_000_000, text("from ada"), nil)
@@ -350,7 +350,7 @@ func TestWhatDoesNotOpenSaysSoAndHidesNothingElse(t *testing.T) {
 }
 
 func TestContactsAreFoundByTheirIdentityAndShowWhoTheyAre(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		ada := h.person(us, "+41790000001", "Ada", 1)
 		bob := h.person(us, "+41790000002", "", 2)
 		if got := ids(walk[api.Contact](h, "/v1/contacts"), contactID); !slices.Equal(got, []string{bob.contact, ada.contact}) {
@@ -372,7 +372,7 @@ func TestContactsAreFoundByTheirIdentityAndShowWhoTheyAre(t *testing.T) {
 }
 
 func TestNoAnswerOfAFaultAndNoLogCarriesWordsOrNames(t *testing.T) {
-	each(t, func(h *house) {
+	each(t, func(t *testing.T, h *house) {
 		const canary = "canary-7f3a"
 		p := h.person(us, "+41790000001", canary, 1)
 		c := h.talk(p, 5_000_000, nil)

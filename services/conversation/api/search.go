@@ -74,9 +74,9 @@ func (a *API) searchMessages(ctx context.Context, req searchMessages) (SearchPag
 	if err := a.DB.View(ctx, func(tx *sql.Tx) (err error) { return s.choose(ctx, tx, req) }); err != nil {
 		return SearchPage{}, err
 	}
-	for !s.done && len(s.hits) < req.Size() && s.scanned < a.SearchMost {
-		if s.scanned > 0 && time.Since(began) >= a.SearchTime {
-			break
+	for first := true; !s.done && len(s.hits) < req.Size() && s.scanned < a.SearchMost; first = false {
+		if !first && time.Since(began) >= a.SearchTime {
+			break // never before the first batch: whoever pages gets on
 		}
 		if err := a.lookThrough(ctx, s, min(searchBatch, a.SearchMost-s.scanned), req.Size()); err != nil {
 			return SearchPage{}, err
