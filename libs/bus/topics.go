@@ -36,7 +36,8 @@ func (b *Bus) EnsureTopics(ctx context.Context, topics ...Topic) error {
 		return fmt.Errorf("bus: topics: %w", err)
 	}
 	replicated := len(cluster.Brokers) >= 3
-	if err := b.createTopics(ctx, topics, replicated); err != nil {
+	created, err := b.createTopics(ctx, topics, replicated)
+	if err != nil {
 		return err
 	}
 	if err := b.alterTopics(ctx, topics, replicated); err != nil {
@@ -45,7 +46,7 @@ func (b *Bus) EnsureTopics(ctx context.Context, topics ...Topic) error {
 	if err := b.checkOffsetRetention(ctx, topics, cluster.Brokers); err != nil {
 		return err
 	}
-	found, err := b.awaitLeaders(ctx, topics)
+	found, err := b.awaitLeaders(ctx, topics, created)
 	if err != nil || !replicated {
 		return err
 	}
@@ -87,7 +88,8 @@ func (t Topic) settings(replicated bool) map[string]string {
 	return settings
 }
 
-func (b *Bus) createTopics(ctx context.Context, topics []Topic, replicated bool) error {
+// createTopics gives the names of those that did not exist.
+func (b *Bus) createTopics(ctx context.Context, topics []Topic, replicated bool) (created []string, err error) {
 	req := &kafka.CreateTopicsRequest{}
 	for _, t := range topics {
 		cfg := kafka.TopicConfig{Topic: b.fullName(t.Name), NumPartitions: t.Partitions, ReplicationFactor: 1}
@@ -104,15 +106,18 @@ func (b *Bus) createTopics(ctx context.Context, topics []Topic, replicated bool)
 	}
 	res, err := b.client.CreateTopics(ctx, req)
 	if err != nil {
-		return fmt.Errorf("bus: topics: %w", err)
+		return nil, fmt.Errorf("bus: topics: %w", err)
 	}
 	var faults []error
 	for topic, err := range res.Errors {
-		if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) {
+		switch {
+		case err == nil:
+			created = append(created, b.shortName(topic))
+		case !errors.Is(err, kafka.TopicAlreadyExists):
 			faults = append(faults, fmt.Errorf("bus: topic %s: %w", b.shortName(topic), err))
 		}
 	}
-	return errors.Join(faults...)
+	return created, errors.Join(faults...)
 }
 
 func (b *Bus) alterTopics(ctx context.Context, topics []Topic, replicated bool) error {
@@ -204,8 +209,9 @@ func (b *Bus) checkOffsetRetention(ctx context.Context, topics []Topic, brokers 
 	return fmt.Errorf("bus: the brokers do not tell their %s", setting)
 }
 
-// awaitLeaders: right after a topic is created, writes fail until every partition has a leader.
-func (b *Bus) awaitLeaders(ctx context.Context, topics []Topic) ([]kafka.Topic, error) {
+// awaitLeaders: right after a topic is created, writes fail until every partition has a leader, and until
+// that broker knows that it is.
+func (b *Bus) awaitLeaders(ctx context.Context, topics []Topic, created []string) ([]kafka.Topic, error) {
 	names := make([]string, len(topics))
 	for i, t := range topics {
 		names[i] = b.fullName(t.Name)
@@ -214,9 +220,13 @@ func (b *Bus) awaitLeaders(ctx context.Context, topics []Topic) ([]kafka.Topic, 
 	for {
 		found, err := b.client.Metadata(ctx, &kafka.MetadataRequest{Topics: names})
 		if err == nil {
-			if err = leaderless(found.Topics); err == nil {
-				return found.Topics, nil
-			}
+			err = leaderless(found.Topics)
+		}
+		if err == nil {
+			_, err = b.spansOf(ctx, created)
+		}
+		if err == nil {
+			return found.Topics, nil
 		}
 		if wait(ctx) != nil {
 			return nil, fmt.Errorf("bus: topics: %w", err)
@@ -255,7 +265,7 @@ func (b *Bus) partitions(ctx context.Context, topic string) ([]int, error) {
 		err = kafka.UnknownTopicOrPartition
 	}
 	if err != nil {
-		b.afterFailure(err)
+		b.refresh()
 		return nil, fmt.Errorf("bus: partitions of %s: %w", topic, err)
 	}
 	// The partitions of a topic are numbered from 0 without gaps.

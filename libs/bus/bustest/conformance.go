@@ -46,7 +46,10 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"table/shows no old values while it is read", tableShowsNoOldValues},
 		{"table/starts from its snapshot while the broker is away", tableSnapshot},
 	} {
-		t.Run(part.name, func(t *testing.T) { part.test(t, open(t)) })
+		t.Run(part.name, func(t *testing.T) {
+			t.Parallel()
+			part.test(t, open(t))
+		})
 	}
 }
 
