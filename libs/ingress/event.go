@@ -1,0 +1,360 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	"tributary.dev/libs/bus"
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/seal"
+	"tributary.dev/libs/telemetry"
+	pb "tributary.dev/proto/gen/tributary/v1"
+)
+
+// outcome of sealing an item: a message to publish, or none because it is dropped, or a fault of the data.
+type outcome struct {
+	msg     bus.Message
+	typ     channel.Type
+	dropped bool // nobody knows the person
+	erased  bool // msg holds the id alone
+	fault   string
+}
+
+// seal makes the messages of items. An error is the registry's: nothing was made.
+func (in *Ingress) seal(ctx context.Context, items []item) ([]outcome, error) {
+	outcomes := make([]outcome, len(items))
+	var sound []*item
+	for i := range items {
+		outcomes[i].typ = items[i].Event.Type
+		if outcomes[i].fault = items[i].faulty(); outcomes[i].fault == "" {
+			sound = append(sound, &items[i])
+		}
+	}
+	p, err := in.ask(ctx, sound)
+	if err != nil {
+		return nil, err
+	}
+	for i := range items {
+		if outcomes[i].fault == "" {
+			outcomes[i] = in.sealOne(ctx, &items[i], p)
+		}
+	}
+	return outcomes, nil
+}
+
+// faulty names what makes an event impossible to seal before anybody is asked; "" where nothing does.
+func (it *item) faulty() string {
+	e := &it.Event
+	if _, ok := eventTypes[e.Type]; !ok {
+		return "unknown_type"
+	}
+	if e.Key == "" {
+		return "no_key"
+	}
+	switch e.Type {
+	case channel.TypeMessage:
+		if e.ExternalID == "" {
+			return "no_external_id"
+		}
+	case channel.TypeEdit, channel.TypeDeletion, channel.TypeReaction:
+		if e.Target == "" {
+			return "no_target"
+		}
+	case channel.TypeReceipt:
+		if e.Receipt == nil {
+			return "no_receipt"
+		}
+	}
+	persons := it.persons()
+	for _, id := range persons {
+		if !valid(id) {
+			return "invalid_identity"
+		}
+	}
+	if len(persons) == 0 && (e.Content != nil || e.Type == channel.TypeReaction) {
+		return "nobody"
+	}
+	return ""
+}
+
+func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
+	o := outcome{typ: it.Event.Type}
+	b := builder{item: it, in: in}
+	for _, id := range it.persons() {
+		s := p.of(it, id)
+		switch {
+		case erased(s):
+			o.erased = true
+		case usable(s):
+			b.subjects = append(b.subjects, s)
+		case !acts(it.Event.Type):
+			if knows(it.Event.Type) {
+				o.dropped = true
+			}
+			b.subjects = append(b.subjects, seal.Subject{})
+		default:
+			o.fault = "subject_state"
+		}
+	}
+	if o.dropped || o.fault != "" {
+		return o
+	}
+	var event *pb.ChannelEvent
+	var err error
+	if o.erased {
+		event = b.erased()
+	} else if event, err = b.event(p); err != nil {
+		o.fault = "unsealable"
+		return o
+	}
+	value, err := proto.Marshal(event)
+	if err != nil {
+		o.fault = "invalid_text" // an id that is not UTF-8
+		return o
+	}
+	if len(value) > bus.MaxValueBytes {
+		o.fault = "too_large"
+		return o
+	}
+	key := event.GetConversationKey()
+	if it.Event.Type == channel.TypeRevocation {
+		key = it.Connection
+	}
+	o.msg = bus.Message{
+		Topic: in.topic, Key: key, Value: value,
+		Headers: telemetry.EventHeaders(telemetry.Extract(ctx, it.Trace), event.GetId(),
+			"dev.tributary.channel."+strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_")),
+			"/connections/"+it.Connection, event.GetOrderUs()),
+	}
+	return o
+}
+
+// builder makes one ChannelEvent.
+type builder struct {
+	*item
+	in *Ingress
+	// subjects of the item's persons, in their order.
+	subjects []seal.Subject
+}
+
+func (b *builder) author() (s seal.Subject) {
+	if b.Event.Author != nil && len(b.subjects) > 0 {
+		s = b.subjects[0]
+	}
+	return s
+}
+
+func (b *builder) contact() (s seal.Subject) {
+	if b.Event.Contact != nil && len(b.subjects) > 0 {
+		s = b.subjects[len(b.subjects)-1]
+	}
+	return s
+}
+
+// owner is whose key seals the content: the contact's one-to-one, else the author's, else the group's.
+func (b *builder) owner() (s seal.Subject) {
+	if s = b.contact(); s.ID == "" && len(b.subjects) > 0 {
+		s = b.subjects[0]
+	}
+	return s
+}
+
+// base is what every event has: nothing that came from a person.
+func (b *builder) base() *pb.ChannelEvent {
+	e := &b.Event
+	event := &pb.ChannelEvent{
+		Id:           channel.EventID(b.Connection, e.Type, e.Key, e.IDTime),
+		WorkspaceId:  b.Workspace,
+		ConnectionId: b.Connection,
+		Channel:      b.in.Adapter.Name(),
+		OrderUs:      e.Order,
+		ReceivedAtUs: b.ReceivedAt.UnixMicro(),
+	}
+	if e.Order == 0 {
+		event.OrderUs, event.OrderReceived = event.ReceivedAtUs, true
+	}
+	return event
+}
+
+// erased is an event of which only the id is left, so that it is remembered as seen.
+func (b *builder) erased() *pb.ChannelEvent {
+	event := b.base()
+	event.Type = pb.EventType_EVENT_TYPE_ERASED
+	if event.ConversationKey = b.group(); event.ConversationKey == "" {
+		event.ConversationKey = channel.GroupKey(b.Connection, b.Event.Key)
+	}
+	return event
+}
+
+func (b *builder) event(p people) (*pb.ChannelEvent, error) {
+	e := &b.Event
+	event := b.base()
+	event.Type = eventTypes[e.Type]
+	event.ConversationKey = b.conversationKey()
+	event.AuthorSubject, event.ContactSubject = b.author().ID, b.contact().ID
+	event.ExternalId, event.TargetExternalId, event.ReplyToExternalId = e.ExternalID, e.Target, e.ReplyTo
+	event.SourceType, event.Automated, event.Reason = e.SourceType, e.Automated, e.Reason
+	event.MessageId = b.messageID()
+	if acts(e.Type) {
+		event.Direction = pb.Direction_DIRECTION_INBOUND
+		if e.Outbound {
+			event.Direction = pb.Direction_DIRECTION_OUTBOUND
+		}
+	}
+	if e.Author != nil {
+		event.IdentityKind = e.Author.Kind
+	} else if e.Contact != nil {
+		event.IdentityKind = e.Contact.Kind
+	}
+	if e.Thread.ID != "" || e.Thread.Group {
+		event.Thread = &pb.Thread{Id: e.Thread.ID, Group: e.Thread.Group}
+	}
+	if e.Consent != nil {
+		event.Consent = &pb.Consent{Action: e.Consent.Action, Source: e.Consent.Source, WorkspaceWide: e.Consent.WorkspaceWide}
+	}
+	event.Receipt = receipt(e.Receipt)
+	return event, errors.Join(b.content(event, p), b.reaction(event), b.profiles(event), b.technical(event))
+}
+
+// messageID of the message that the event is, or is about. A receipt's message is the mesh's own.
+func (b *builder) messageID() string {
+	external := b.Event.ExternalID
+	switch b.Event.Type {
+	case channel.TypeEdit, channel.TypeDeletion, channel.TypeReaction:
+		external = b.Event.Target
+	case channel.TypeMessage:
+	default:
+		return ""
+	}
+	return channel.MessageID(b.Connection, external, b.in.messageTime(external))
+}
+
+// group is the conversation key of a group thread; "" where the event names none.
+func (it *item) group() string {
+	t := it.Event.Thread
+	key := t.Key
+	if key == "" {
+		key = t.ID
+	}
+	if !t.Group || key == "" {
+		return ""
+	}
+	return channel.GroupKey(it.Connection, key)
+}
+
+// conversationKey also is the partition key. An event that names no conversation is found by the message
+// it is about; the key then only keeps redeliveries together.
+func (b *builder) conversationKey() string {
+	e := &b.Event
+	if e.Type == channel.TypeRevocation {
+		return ""
+	}
+	if _, err := uuid.Parse(e.Thread.ConversationKey); err == nil {
+		return e.Thread.ConversationKey
+	}
+	if group := b.group(); group != "" {
+		return group
+	}
+	if contact := b.contact(); contact.ID != "" {
+		return channel.DirectKey(contact.ID, b.Connection)
+	}
+	if e.Target != "" {
+		return channel.GroupKey(b.Connection, e.Target)
+	}
+	if author := b.author(); author.ID != "" {
+		return channel.DirectKey(author.ID, b.Connection)
+	}
+	return channel.GroupKey(b.Connection, e.Key)
+}
+
+// content seals what was written, under the owner's key.
+func (b *builder) content(event *pb.ChannelEvent, p people) error {
+	c := b.Event.Content
+	if c == nil {
+		return nil
+	}
+	content := &pb.Content{Text: c.Text, Html: c.HTML, Subject: c.Subject}
+	for _, a := range c.Attachments {
+		id := channel.AttachmentID(event.GetMessageId(), a.Ref)
+		event.Attachments = append(event.Attachments, &pb.AttachmentRef{Id: id, Kind: a.Kind, ContentType: a.ContentType, Size: a.Size})
+		content.Attachments = append(content.Attachments, &pb.Attachment{Id: id, Name: a.Name, Url: a.URL, ExternalId: a.Ref})
+	}
+	for _, m := range c.Mentions {
+		s := p.known[b.identity(m.Identity)]
+		within := m.Start >= 0 && m.Length > 0 && m.Start <= len(c.Text) && m.Length <= len(c.Text)-m.Start
+		if s.ID != "" && within {
+			content.Mentions = append(content.Mentions, &pb.Mention{Start: int32(m.Start), Length: int32(m.Length), SubjectId: s.ID})
+		}
+	}
+	return b.add(event, b.owner(), pb.Category_CATEGORY_CONTENT, seal.OriginContent(event.GetMessageId(), event.GetOrderUs()), content)
+}
+
+// reaction is its author's, so that it goes with them.
+func (b *builder) reaction(event *pb.ChannelEvent) error {
+	if b.Event.Type != channel.TypeReaction {
+		return nil
+	}
+	author := b.subjects[0]
+	key := seal.ReactionKey(author, event.GetMessageId(), b.Event.Emoji)
+	event.Reaction = &pb.Reaction{ReactionKey: key, Removed: b.Event.Removed}
+	return b.add(event, author, pb.Category_CATEGORY_CONTENT, seal.OriginReaction(key, event.GetOrderUs()), &pb.Content{Emoji: b.Event.Emoji})
+}
+
+// profiles tell how each person is named at the provider; the event's profile is the author's.
+func (b *builder) profiles(event *pb.ChannelEvent) error {
+	e := &b.Event
+	if e.Type == channel.TypeReceipt || e.Type == channel.TypeDeletion {
+		return nil
+	}
+	sealed := map[string]bool{}
+	profile := e.Profile
+	for _, of := range []struct {
+		who     *channel.Identity
+		subject seal.Subject
+	}{{e.Author, b.author()}, {e.Contact, b.contact()}} {
+		if of.who == nil || of.subject.ID == "" || sealed[of.subject.ID] {
+			continue
+		}
+		sealed[of.subject.ID] = true
+		part := &pb.Profile{IdentityKind: of.who.Kind, IdentityValue: of.who.Value}
+		if profile != nil {
+			part.Name, part.AvatarUrl, part.Email, part.Phone = profile.Name, profile.AvatarURL, profile.Email, profile.Phone
+			part.Handle, part.Locale, part.TimeZone = profile.Handle, profile.Locale, profile.TimeZone
+			profile = nil
+		}
+		if err := b.add(event, of.subject, pb.Category_CATEGORY_PROFILE, seal.OriginProfile(of.subject.ID), part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) technical(event *pb.ChannelEvent) error {
+	if len(b.Event.Technical) == 0 || len(b.subjects) == 0 || b.subjects[0].ID == "" {
+		return nil
+	}
+	part := &pb.Technical{Ip: b.Event.Technical["ip"], UserAgent: b.Event.Technical["user_agent"], Attributes: map[string]string{}}
+	for k, v := range b.Event.Technical {
+		if k != "ip" && k != "user_agent" {
+			part.Attributes[k] = v
+		}
+	}
+	return b.add(event, b.subjects[0], pb.Category_CATEGORY_TECHNICAL, seal.OriginTechnical(event.GetId()), part)
+}
+
+func (b *builder) add(event *pb.ChannelEvent, s seal.Subject, category pb.Category, origin seal.Origin, m proto.Message) error {
+	plain, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	part, err := seal.Seal(s, category, origin, plain)
+	if err != nil {
+		return err
+	}
+	event.Parts = append(event.Parts, part)
+	return nil
+}
