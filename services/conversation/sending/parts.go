@@ -54,7 +54,9 @@ func scanPart(rows *sql.Rows) (*part, error) {
 	return &p, err
 }
 
-func (p *part) attempt() store.Attempt { return store.Attempt{Message: p.Message, Part: p.Part, Attempt: p.Attempt} }
+func (p *part) attempt() store.Attempt {
+	return store.Attempt{Message: p.Message, Part: p.Part, Attempt: p.Attempt}
+}
 
 // again is the next attempt at the same part: queued where its message stands in the line, to be sealed
 // anew.

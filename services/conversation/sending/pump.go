@@ -140,6 +140,9 @@ func (s *Sending) reseal(ctx context.Context, workspace string, p *part) error {
 			AND attempt < $3 AND ciphertext IS NOT NULL ORDER BY attempt DESC LIMIT 1`, p.Message, p.Part, p.Attempt).
 			Scan(&before.Attempt, &before.Key, &before.Ciphertext)
 	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return s.refuse(ctx, p, "deleted")
+	}
 	if err != nil {
 		return err
 	}

@@ -65,3 +65,17 @@ func Told(e *pb.ConversationEvent, traceparent string) Entry {
 	return Entry{Topic: TopicConversations, Key: e.ConversationId, Type: e.Type, Traceparent: traceparent,
 		Workspace: e.WorkspaceId, Conversation: e.ConversationId, Payload: e}
 }
+
+// DeleteObjects notes objects of the bucket to be deleted after the commit. Empty keys are skipped.
+func DeleteObjects(ctx context.Context, tx *sql.Tx, nowUS int64, objects []string) error {
+	unique := map[string]bool{}
+	var rows [][]any
+	for _, object := range objects {
+		if object != "" && !unique[object] {
+			unique[object] = true
+			rows = append(rows, []any{object, nowUS})
+		}
+	}
+	SortRows(rows)
+	return sqldb.InsertRows(ctx, tx, "object_deletions", []string{"object", "at_us"}, rows, "ON CONFLICT (object) DO NOTHING", nil)
+}

@@ -131,6 +131,7 @@ CREATE TABLE external_refs (
     at_us         BIGINT NOT NULL,
     PRIMARY KEY (connection_id, external_id)
 );
+CREATE INDEX external_refs_waiting ON external_refs (at_us) WHERE message_id = '';
 CREATE INDEX external_refs_message ON external_refs (message_id) WHERE message_id <> '';
 
 CREATE TABLE messages (
@@ -189,7 +190,10 @@ CREATE TABLE edits (
     content_order   BIGINT NOT NULL,
     at_us           BIGINT NOT NULL
 );
+CREATE INDEX edits_at ON edits (at_us);
+CREATE INDEX edits_waiting ON edits (at_us) WHERE message_id = '';
 CREATE INDEX edits_target ON edits (connection_id, external_id);
+CREATE INDEX edits_message ON edits (message_id) WHERE message_id <> '';
 CREATE INDEX edits_subject ON edits (content_subject);
 
 -- Reactions set and taken; of one key the newest by (order_us, event_id) counts. message_id is empty
@@ -209,6 +213,7 @@ CREATE TABLE reactions (
     content_order  BIGINT NOT NULL,
     at_us          BIGINT NOT NULL
 );
+CREATE INDEX reactions_waiting ON reactions (at_us) WHERE message_id = '';
 CREATE INDEX reactions_target ON reactions (connection_id, external_id);
 CREATE INDEX reactions_message ON reactions (message_id) WHERE message_id <> '';
 CREATE INDEX reactions_author ON reactions (author_subject);
@@ -239,6 +244,7 @@ CREATE TABLE attachments (
     at_us          BIGINT NOT NULL
 );
 CREATE INDEX attachments_message ON attachments (message_id);
+CREATE INDEX attachments_waiting ON attachments (at_us) WHERE message_id = '';
 CREATE INDEX attachments_target ON attachments (connection_id, external_id);
 CREATE INDEX attachments_subject ON attachments (subject_id);
 

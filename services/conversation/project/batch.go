@@ -1,0 +1,268 @@
+package project
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"tributary.dev/libs/sqldb"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/store"
+)
+
+// batch is one transaction over some events. Locks are taken in the order that the schema names.
+type batch struct {
+	p   *Projector
+	tx  *sql.Tx
+	now int64
+
+	// all events by id, of copies the one with the smallest order.
+	all map[string]*event
+	// alive are the subjects named that are not gone; their rows are locked.
+	alive map[string]store.Subject
+	// fresh events are handled now for the first time; copies were handled before, and count only if they
+	// came earlier.
+	fresh, copies []*event
+	receipts      []*pb.ChannelEvent
+	// conversations and refs are the rows locked.
+	conversations map[string]*store.Conversation
+	refs          map[store.RefKey]store.Ref
+	// changes are the references whose message this batch brings, edits or deletes; amended those of them
+	// that it edits.
+	changes, amended map[store.RefKey]bool
+	// merged are the batch's messages, displaced those that turned out to be echoes, and updated what was
+	// there and shows something new.
+	merged    map[string]*message
+	displaced []string
+	updated   map[string]bool
+	// moved conversations have a message whose order has changed.
+	moved   map[string]bool
+	entries []store.Entry
+	counts  map[counted]int64
+}
+
+type counted struct {
+	typ    pb.EventType
+	result string
+}
+
+func newBatch(p *Projector, tx *sql.Tx, events []*event) *batch {
+	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), all: map[string]*event{}, moved: map[string]bool{}, updated: map[string]bool{},
+		changes: map[store.RefKey]bool{}, amended: map[store.RefKey]bool{}, counts: map[counted]int64{}}
+	for _, e := range events {
+		if other, ok := b.all[e.GetId()]; ok {
+			b.count(e, "seen")
+			if !earlier(e, other) {
+				continue
+			}
+		}
+		// Parts of the gone are cut below; the transaction may be run again.
+		b.all[e.GetId()] = &event{ChannelEvent: proto.CloneOf(e.ChannelEvent), trace: e.trace}
+	}
+	return b
+}
+
+// earlier: of two copies of an event whose order is the time of receipt, the smaller counts.
+func earlier(e, other *event) bool {
+	return e.GetOrderReceived() && e.GetOrderUs() < other.GetOrderUs()
+}
+
+func (b *batch) count(e *event, result string) { b.counts[counted{e.GetType(), result}]++ }
+
+func (b *batch) run(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		b.lockSubjects, b.dedupe, b.keepUnknown,
+		b.contacts, b.profiles, b.consents,
+		b.lockConversations, b.participants, b.revocations,
+		b.lockRefs, b.amendments, b.displace, b.lowerAmendments, b.messages, b.lowerMessages,
+		b.sendingOutcomes,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if err := store.Bounds(ctx, b.tx, slices.Sorted(maps.Keys(b.moved))); err != nil {
+		return err
+	}
+	return store.Append(ctx, b.tx, b.now, b.entries...)
+}
+
+// lockSubjects locks everybody who is named, and drops what is of the gone: a whole event where its author
+// or its one-to-one partner is, else their parts.
+func (b *batch) lockSubjects(ctx context.Context) error {
+	var named []store.Subject
+	add := func(workspace, id, key string) {
+		if id != "" {
+			named = append(named, store.Subject{ID: id, Workspace: workspace, KeyID: key})
+		}
+	}
+	for _, e := range b.all {
+		add(e.GetWorkspaceId(), e.GetAuthorSubject(), "")
+		add(e.GetWorkspaceId(), e.GetContactSubject(), "")
+		for _, part := range e.GetParts() {
+			add(e.GetWorkspaceId(), part.GetSubjectId(), part.GetKeyId())
+		}
+		for _, a := range e.GetAttachments() {
+			add(e.GetWorkspaceId(), a.GetKey().GetSubjectId(), a.GetKey().GetKeyId())
+		}
+	}
+	var err error
+	b.alive, err = store.LockSubjects(ctx, b.tx, named)
+	return err
+}
+
+func (b *batch) gone(subject string) bool {
+	_, alive := b.alive[subject]
+	return subject != "" && !alive
+}
+
+// dedupe remembers every event's id, also of those that are dropped, and tells fresh ones from copies.
+func (b *batch) dedupe(ctx context.Context) error {
+	ids := slices.Sorted(maps.Keys(b.all))
+	rows := make([][]any, len(ids))
+	for i, id := range ids {
+		rows[i] = []any{id, b.now}
+	}
+	unseen := map[string]bool{}
+	if err := sqldb.InsertRows(ctx, b.tx, "seen_events", []string{"id", "at_us"}, rows, "ON CONFLICT (id) DO NOTHING RETURNING id",
+		func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			unseen[id] = true
+			return err
+		}); err != nil {
+		return err
+	}
+	var lost []string
+	for _, id := range ids {
+		e := b.all[id]
+		switch {
+		case b.gone(e.GetAuthorSubject()) || b.gone(e.GetContactSubject()):
+			b.count(e, "gone")
+			lost = append(lost, objects(e)...)
+		case !unseen[id]:
+			b.count(e, "seen")
+			if e.GetOrderReceived() {
+				b.copies = append(b.copies, e)
+			}
+		case e.GetType() == pb.EventType_EVENT_TYPE_ERASED:
+			b.count(e, "gone")
+		default:
+			b.count(e, "new")
+			lost = append(lost, b.cut(e)...)
+			b.fresh = append(b.fresh, e)
+			if e.GetType() == pb.EventType_EVENT_TYPE_RECEIPT {
+				b.receipts = append(b.receipts, e.ChannelEvent)
+			}
+		}
+	}
+	slices.SortFunc(b.fresh, func(a, o *event) int {
+		return cmp.Or(cmp.Compare(a.GetOrderUs(), o.GetOrderUs()), cmp.Compare(a.GetId(), o.GetId()))
+	})
+	return store.DeleteObjects(ctx, b.tx, b.now, lost)
+}
+
+// cut takes the parts of the gone out of an event, and gives the objects that nobody can read any more.
+func (b *batch) cut(e *event) (lost []string) {
+	e.Parts = slices.DeleteFunc(e.Parts, func(part *pb.SealedPart) bool { return b.gone(part.GetSubjectId()) })
+	e.Attachments = slices.DeleteFunc(e.Attachments, func(a *pb.AttachmentRef) bool {
+		if !b.gone(a.GetKey().GetSubjectId()) {
+			return false
+		}
+		lost = append(lost, a.GetObject())
+		return true
+	})
+	return lost
+}
+
+func objects(e *event) (keys []string) {
+	if e.GetType() == pb.EventType_EVENT_TYPE_ATTACHMENT {
+		for _, a := range e.GetAttachments() {
+			keys = append(keys, a.GetObject())
+		}
+	}
+	return keys
+}
+
+// keepUnknown keeps events of types that this version does not know as they came.
+func (b *batch) keepUnknown(ctx context.Context) error {
+	var rows [][]any
+	for _, e := range b.fresh {
+		if known(e.GetType()) {
+			continue
+		}
+		b.count(e, "unknown")
+		raw, err := proto.Marshal(e.ChannelEvent)
+		if err != nil {
+			return err
+		}
+		subject := e.GetAuthorSubject()
+		if subject == "" {
+			subject = e.GetContactSubject()
+		}
+		rows = append(rows, []any{e.GetId(), e.GetWorkspaceId(), e.GetConversationKey(), subject, int32(e.GetType()), e.GetOrderUs(), raw})
+	}
+	return sqldb.InsertRows(ctx, b.tx, "unknown_events",
+		[]string{"id", "workspace_id", "conversation_id", "subject_id", "type", "order_us", "event"}, rows, "ON CONFLICT (id) DO NOTHING", nil)
+}
+
+// of gives the fresh events of a type.
+func (b *batch) of(types ...pb.EventType) func(yield func(*event) bool) {
+	return func(yield func(*event) bool) {
+		for _, e := range b.fresh {
+			if slices.Contains(types, e.GetType()) && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// part of a category, or nil.
+func (e *event) part(category pb.Category) *pb.SealedPart {
+	for _, part := range e.GetParts() {
+		if part.GetCategory() == category {
+			return part
+		}
+	}
+	return nil
+}
+
+// partOf gives the part of a category that a subject seals, or nil.
+func (e *event) partOf(subject string, category pb.Category) *pb.SealedPart {
+	for _, part := range e.GetParts() {
+		if part.GetCategory() == category && part.GetSubjectId() == subject {
+			return part
+		}
+	}
+	return nil
+}
+
+// sendingOutcomes hands the receipts to sending.
+func (b *batch) sendingOutcomes(ctx context.Context) error {
+	if len(b.receipts) == 0 && !b.anyClaimed() {
+		return nil
+	}
+	entries, err := b.p.sending.Apply(ctx, b.tx, b.receipts, b.conversations, b.refs)
+	b.entries = append(b.entries, entries...)
+	return err
+}
+
+// anyClaimed: a reference that somebody may have waited for has its message.
+func (b *batch) anyClaimed() bool {
+	for _, ref := range b.refs {
+		if ref.Message != "" && !ref.New {
+			return true
+		}
+	}
+	return false
+}
+
+// tell adds an entry for what happened to a message.
+func (b *batch) tell(e *event, typ, conversation, contact, message string, direction pb.Direction, order int64) {
+	b.entries = append(b.entries, store.Told(&pb.ConversationEvent{Type: typ, WorkspaceId: e.GetWorkspaceId(), ConversationId: conversation,
+		ContactId: contact, MessageId: message, Direction: direction, OrderUs: order}, e.trace))
+}

@@ -1,0 +1,141 @@
+package project
+
+import (
+	"context"
+	"database/sql"
+	"maps"
+	"slices"
+
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/sqldb"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/store"
+)
+
+// conversation is what a batch's messages say of one.
+type conversation struct {
+	e                        *event
+	thread                   string
+	first, last, lastInbound int64
+}
+
+// lockConversations upserts the conversations of the batch's messages, with what those add to them, and
+// locks those that receipts and consents are about.
+func (b *batch) lockConversations(ctx context.Context) error {
+	named := map[string]*conversation{}
+	for _, m := range b.written() {
+		c := named[m.conversation]
+		if c == nil {
+			c = &conversation{e: m.e, first: m.order}
+			named[m.conversation] = c
+		}
+		c.thread = smallest(c.thread, m.thread)
+		c.first, c.last = min(c.first, m.order), max(c.last, m.order)
+		if m.direction == inbound {
+			c.lastInbound = max(c.lastInbound, m.order)
+		}
+	}
+	rows := make([][]any, 0, len(named))
+	for id, c := range named {
+		e := c.e
+		contact, group, frozen := "", 0, 0
+		if e.GetThread().GetGroup() {
+			group = 1
+		} else if e.GetContactSubject() != "" {
+			contact = channel.ContactID(e.GetContactSubject())
+			if b.alive[e.GetContactSubject()].Frozen {
+				frozen = 1
+			}
+		}
+		rows = append(rows, []any{id, e.GetWorkspaceId(), e.GetChannel(), e.GetConnectionId(), contact, e.GetContactSubject(), c.thread,
+			group, c.first, c.last, c.lastInbound, frozen})
+	}
+	store.SortRows(rows)
+	b.conversations = map[string]*store.Conversation{}
+	err := sqldb.InsertRows(ctx, b.tx, "conversations", []string{"id", "workspace_id", "channel", "connection_id", "contact_id",
+		"contact_subject", "thread_id", "is_group", "first_us", "last_us", "last_inbound_us", "frozen"}, rows,
+		`ON CONFLICT (id) DO UPDATE SET
+		thread_id = CASE WHEN conversations.thread_id = '' OR (excluded.thread_id <> '' AND excluded.thread_id < conversations.thread_id)
+			THEN excluded.thread_id ELSE conversations.thread_id END,
+		first_us = CASE WHEN conversations.first_us = 0 OR excluded.first_us < conversations.first_us
+			THEN excluded.first_us ELSE conversations.first_us END,
+		last_us = CASE WHEN excluded.last_us > conversations.last_us THEN excluded.last_us ELSE conversations.last_us END,
+		last_inbound_us = CASE WHEN excluded.last_inbound_us > conversations.last_inbound_us
+			THEN excluded.last_inbound_us ELSE conversations.last_inbound_us END
+		RETURNING `+store.ConversationColumns, func(rows *sql.Rows) error {
+			c, err := store.ScanConversation(rows)
+			b.conversations[c.ID] = c
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	return b.lockInvolved(ctx)
+}
+
+// lockInvolved locks the conversations of receipts, and those of people who opted out: their queued parts
+// are to be looked at.
+func (b *batch) lockInvolved(ctx context.Context) error {
+	involved, err := b.p.sending.Involved(ctx, b.tx, b.receipts)
+	if err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(involved, func(id string) bool { return b.conversations[id] != nil })
+	more, err := store.LockConversations(ctx, b.tx, others)
+	if err != nil {
+		return err
+	}
+	maps.Copy(b.conversations, more)
+	var optedOut []string
+	for e := range b.of(pb.EventType_EVENT_TYPE_CONSENT) {
+		if e.GetConsent().GetAction() == "opt_out" {
+			optedOut = append(optedOut, channel.ContactID(e.GetAuthorSubject()))
+		}
+	}
+	for _, chunk := range store.Chunks(optedOut) {
+		list, args := sqldb.In(1, chunk)
+		if _, err := b.tx.ExecContext(ctx, "UPDATE conversations SET next_us = 1, parked = 0 WHERE contact_id IN ("+list+") AND next_us > 0", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// participants notes who takes part in groups.
+func (b *batch) participants(ctx context.Context) error {
+	unique := map[[2]string]bool{}
+	for e := range b.of(pb.EventType_EVENT_TYPE_MESSAGE, pb.EventType_EVENT_TYPE_REACTION, pb.EventType_EVENT_TYPE_MEMBERSHIP) {
+		if e.GetThread().GetGroup() && e.GetAuthorSubject() != "" && e.GetConversationKey() != "" {
+			unique[[2]string{e.GetConversationKey(), e.GetAuthorSubject()}] = true
+		}
+	}
+	rows := make([][]any, 0, len(unique))
+	for of := range unique {
+		rows = append(rows, []any{of[0], of[1]})
+	}
+	store.SortRows(rows)
+	return sqldb.InsertRows(ctx, b.tx, "participants", []string{"conversation_id", "subject_id"}, rows, "ON CONFLICT (conversation_id, subject_id) DO NOTHING", nil)
+}
+
+// revocations close a connection to sending until it was changed after them.
+func (b *batch) revocations(ctx context.Context) error {
+	revoked := map[string]int64{}
+	for e := range b.of(pb.EventType_EVENT_TYPE_REVOCATION) {
+		revoked[e.GetConnectionId()] = max(revoked[e.GetConnectionId()], e.GetOrderUs())
+	}
+	rows := make([][]any, 0, len(revoked))
+	for connection, order := range revoked {
+		rows = append(rows, []any{connection, order})
+	}
+	store.SortRows(rows)
+	return sqldb.InsertRows(ctx, b.tx, "connection_slots", []string{"connection_id", "revoked_us"}, rows,
+		`ON CONFLICT (connection_id) DO UPDATE SET revoked_us = excluded.revoked_us WHERE excluded.revoked_us > connection_slots.revoked_us`, nil)
+}
+
+// smallest of two texts that is not empty.
+func smallest(a, b string) string {
+	if a == "" || b != "" && b < a {
+		return b
+	}
+	return a
+}

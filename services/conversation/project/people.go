@@ -1,0 +1,152 @@
+package project
+
+import (
+	"context"
+	"database/sql"
+
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/sqldb"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/store"
+)
+
+// identity is how a subject is known on a channel: of all events that name it, the one with the smallest
+// (order, id) counts, and one that brings a profile part before any that does not.
+type identity struct {
+	subject string
+	e       *event
+	kind    string
+	part    *pb.SealedPart
+}
+
+func (i identity) before(o identity) bool {
+	if (i.part != nil) != (o.part != nil) {
+		return i.part != nil
+	}
+	if i.e.GetOrderUs() != o.e.GetOrderUs() {
+		return i.e.GetOrderUs() < o.e.GetOrderUs()
+	}
+	return i.e.GetId() < o.e.GetId()
+}
+
+// identities named by an event: its author and its one-to-one partner.
+func (b *batch) identities(e *event) []identity {
+	var named []identity
+	for _, subject := range []string{e.GetAuthorSubject(), e.GetContactSubject()} {
+		if subject == "" || len(named) > 0 && named[0].subject == subject {
+			continue
+		}
+		i := identity{subject: subject, e: e}
+		if subject == e.GetAuthorSubject() {
+			i.kind = e.GetIdentityKind()
+		}
+		if f, ok := channel.Lookup(e.GetChannel()); ok && i.kind == "" {
+			i.kind = f.IdentityKind
+		}
+		if e.GetType() != pb.EventType_EVENT_TYPE_PROFILE {
+			i.part = e.partOf(subject, pb.Category_CATEGORY_PROFILE)
+		}
+		named = append(named, i)
+	}
+	return named
+}
+
+const (
+	earlierContact  = "contacts.created_us > excluded.created_us"
+	earlierIdentity = `(identities.ciphertext IS NULL AND excluded.ciphertext IS NOT NULL)
+		OR ((identities.ciphertext IS NULL) = (excluded.ciphertext IS NULL) AND (excluded.order_us < identities.order_us
+			OR (excluded.order_us = identities.order_us AND excluded.event_id < identities.event_id)))`
+)
+
+// contacts upserts the contact and identity of everybody named: a subject is a contact of its own.
+func (b *batch) contacts(ctx context.Context) error { return b.contactsOf(ctx, b.fresh) }
+
+func (b *batch) contactsOf(ctx context.Context, events []*event) error {
+	first, created := map[string]identity{}, map[string]*event{}
+	for _, e := range events {
+		for _, i := range b.identities(e) {
+			if old, ok := first[i.subject]; !ok || i.before(old) {
+				first[i.subject] = i
+			}
+			if old, ok := created[i.subject]; !ok || e.GetOrderUs() < old.GetOrderUs() {
+				created[i.subject] = e
+			}
+		}
+	}
+	var contacts, identities [][]any
+	for subject, e := range created {
+		frozen := 0
+		if b.alive[subject].Frozen {
+			frozen = 1
+		}
+		contacts = append(contacts, []any{channel.ContactID(subject), e.GetWorkspaceId(), subject, e.GetOrderUs(), frozen})
+		identities = append(identities, first[subject].row())
+	}
+	store.SortRows(contacts)
+	store.SortRows(identities)
+	if err := sqldb.InsertRows(ctx, b.tx, "contacts", []string{"id", "workspace_id", "subject_id", "created_us", "frozen"}, contacts,
+		"ON CONFLICT (id) DO UPDATE SET created_us = excluded.created_us WHERE "+earlierContact+" RETURNING id, subject_id",
+		func(rows *sql.Rows) error {
+			var id, subject string
+			if err := rows.Scan(&id, &subject); err != nil {
+				return err
+			}
+			b.tellContact(created[subject], id, subject)
+			return nil
+		}); err != nil {
+		return err
+	}
+	return sqldb.InsertRows(ctx, b.tx, "identities", identityColumns, identities, `ON CONFLICT (subject_id) DO UPDATE SET
+		channel = excluded.channel, connection_id = excluded.connection_id, kind = excluded.kind, key_id = excluded.key_id,
+		ciphertext = excluded.ciphertext, order_us = excluded.order_us, event_id = excluded.event_id WHERE `+earlierIdentity, nil)
+}
+
+var identityColumns = []string{"subject_id", "workspace_id", "contact_id", "channel", "connection_id", "kind", "key_id", "ciphertext", "order_us", "event_id"}
+
+func (i identity) row() []any {
+	return []any{i.subject, i.e.GetWorkspaceId(), channel.ContactID(i.subject), i.e.GetChannel(), i.e.GetConnectionId(), i.kind,
+		i.part.GetKeyId(), i.part.GetCiphertext(), i.e.GetOrderUs(), i.e.GetId()}
+}
+
+// tellContact publishes which subjects a contact id means.
+func (b *batch) tellContact(e *event, contact, subject string) {
+	b.entries = append(b.entries,
+		store.Entry{Topic: store.TopicContacts, Key: contact, Type: "contact", Workspace: e.GetWorkspaceId(), Traceparent: e.trace,
+			Payload: &pb.ContactRecord{Id: contact, WorkspaceId: e.GetWorkspaceId(), SubjectIds: []string{subject},
+				Closed: b.alive[subject].Frozen}})
+	if !b.alive[subject].Frozen {
+		b.tell(e, "contact.updated", "", contact, "", 0, e.GetOrderUs())
+	}
+}
+
+// profiles keeps what profile events say; readers take the newest.
+func (b *batch) profiles(ctx context.Context) error {
+	var rows [][]any
+	for e := range b.of(pb.EventType_EVENT_TYPE_PROFILE) {
+		if part := e.partOf(e.GetAuthorSubject(), pb.Category_CATEGORY_PROFILE); part != nil {
+			rows = append(rows, []any{e.GetAuthorSubject(), e.GetId(), e.GetWorkspaceId(), e.GetOrderUs(), part.GetKeyId(), part.GetCiphertext()})
+			if !b.alive[e.GetAuthorSubject()].Frozen {
+				b.tell(e, "contact.updated", "", channel.ContactID(e.GetAuthorSubject()), "", 0, e.GetOrderUs())
+			}
+		}
+	}
+	store.SortRows(rows)
+	return sqldb.InsertRows(ctx, b.tx, "profiles", []string{"subject_id", "event_id", "workspace_id", "order_us", "key_id", "ciphertext"},
+		rows, "ON CONFLICT (subject_id, event_id) DO NOTHING", nil)
+}
+
+// consents keeps what people said of being written to. What is queued for somebody who opts out is ended
+// by sending, which looks at it once more.
+func (b *batch) consents(ctx context.Context) error {
+	var rows [][]any
+	for e := range b.of(pb.EventType_EVENT_TYPE_CONSENT) {
+		wide := 0
+		if e.GetConsent().GetWorkspaceWide() {
+			wide = 1
+		}
+		rows = append(rows, []any{e.GetId(), e.GetWorkspaceId(), e.GetAuthorSubject(), e.GetConnectionId(), e.GetChannel(),
+			e.GetConsent().GetAction(), e.GetConsent().GetSource(), wide, e.GetOrderUs()})
+	}
+	return sqldb.InsertRows(ctx, b.tx, "consents", []string{"event_id", "workspace_id", "subject_id", "connection_id", "channel", "action",
+		"source", "workspace_wide", "order_us"}, rows, "ON CONFLICT (event_id) DO NOTHING", nil)
+}

@@ -1,0 +1,245 @@
+// Package relay carries the outbox to the topics. One process at a time holds its lease. It gives every
+// row a position that rises for ever, in a transaction of its own that the lease's token guards, and only
+// then publishes: a row keeps its position, however often it is published. Of a partition one batch is on
+// its way at a time, and nothing overtakes what is not acknowledged.
+package relay
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/metric"
+
+	"tributary.dev/libs/bus"
+	"tributary.dev/libs/clock"
+	"tributary.dev/libs/sqldb"
+	"tributary.dev/libs/telemetry"
+)
+
+// Retention is how long published rows are kept, for the live stream to resume from.
+const Retention = 7 * 24 * time.Hour
+
+// leaseTime is how long a relay that has died holds the others up.
+const leaseTime = 10 * time.Second
+
+// publishTime bounds one call of the broker; it and the database's own time-outs end well before a lease.
+const publishTime = 4 * time.Second
+
+// placeBatch rows are given their positions at once.
+const placeBatch = 1000
+
+// Publisher is what the relay needs of the bus.
+type Publisher interface {
+	PartitionFor(ctx context.Context, topic, key string) (int, error)
+	PublishPartition(ctx context.Context, topic string, partition int, msgs []bus.Message) error
+}
+
+// Relay is one process's candidate for the lease.
+type Relay struct {
+	db     *sqldb.DB
+	bus    Publisher
+	clock  *clock.Clock
+	tel    *telemetry.Telemetry
+	placed func()
+	poll   time.Duration
+	token  string
+	wake   chan struct{}
+
+	published metric.Int64Counter
+	metrics   metric.Registration
+}
+
+// New makes a relay. placed is called after rows have got positions: the live stream may read them.
+func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, poll time.Duration, placed func()) (*Relay, error) {
+	if poll == 0 {
+		poll = time.Second
+	}
+	r := &Relay{db: db, bus: b, clock: clk, tel: tel, placed: placed, poll: poll, token: uuid.NewString(), wake: make(chan struct{}, 1)}
+	var err error
+	if r.published, err = tel.Meter.Int64Counter("tributary_outbox_published",
+		metric.WithDescription("Outbox rows that the broker has acknowledged.")); err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	age, err := tel.Meter.Float64ObservableGauge("tributary_outbox_age_seconds",
+		metric.WithDescription("How long the oldest row of the outbox has waited to be published."))
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	r.metrics, err = tel.Meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		waited, err := r.age(ctx)
+		if err == nil {
+			o.ObserveFloat64(age, waited.Seconds())
+		}
+		return err
+	}, age)
+	return r, err
+}
+
+// Close ends the relay's metrics.
+func (r *Relay) Close() error { return r.metrics.Unregister() }
+
+// Wake makes the relay look at once: a transaction that wrote to the outbox has committed.
+func (r *Relay) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run relays until ctx ends, and gives the lease back.
+func (r *Relay) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return r.release(context.WithoutCancel(ctx))
+		case <-timer.C:
+		case <-r.wake:
+		}
+		again, err := r.Once(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			r.tel.Log.WarnContext(ctx, "the outbox is held up", "error", err)
+			timer.Reset(r.poll)
+		case again:
+			timer.Reset(0)
+		default:
+			timer.Reset(r.poll)
+		}
+	}
+}
+
+// Once takes or renews the lease, places what is new and publishes what is not published. again: there
+// may be more to do at once.
+func (r *Relay) Once(ctx context.Context) (again bool, err error) {
+	held, err := r.lease(ctx)
+	if err != nil || !held {
+		return false, err
+	}
+	placed, err := r.place(ctx)
+	if err != nil {
+		return false, err
+	}
+	if placed > 0 {
+		r.placed()
+	}
+	published, err := r.publish(ctx)
+	return err == nil && (placed == placeBatch || published), err
+}
+
+// lease tells whether this process holds it now.
+func (r *Relay) lease(ctx context.Context) (held bool, err error) {
+	now := r.clock.NowMicros()
+	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
+		held = false
+		return sqldb.Query(ctx, tx, `INSERT INTO leases (name, token, until_us) VALUES ('relay', $1, $2)
+			ON CONFLICT (name) DO UPDATE SET token = excluded.token, until_us = excluded.until_us
+			WHERE leases.token = excluded.token OR leases.until_us < $3 RETURNING 1`,
+			[]any{r.token, now + leaseTime.Microseconds(), now}, func(*sql.Rows) error {
+				held = true
+				return nil
+			})
+	})
+	return held, err
+}
+
+func (r *Relay) release(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE leases SET until_us = 0 WHERE name = 'relay' AND token = $1", r.token)
+		return err
+	})
+}
+
+// errLost: another process has taken the lease.
+var errLost = errors.New("relay: the lease was lost")
+
+// place gives rows their positions: the last one plus one, or the clock in microseconds where that is
+// more, so that positions rise after a restore too.
+func (r *Relay) place(ctx context.Context) (int, error) {
+	var placed int64
+	err := r.db.Tx(ctx, func(tx *sql.Tx) error {
+		var last int64
+		err := tx.QueryRowContext(ctx, `UPDATE leases SET position = position WHERE name = 'relay' AND token = $1 RETURNING position`, r.token).Scan(&last)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errLost
+		}
+		if err != nil {
+			return err
+		}
+		before := max(last, r.clock.NowMicros()-1)
+		result, err := tx.ExecContext(ctx, `UPDATE outbox SET position = CAST($1 AS BIGINT) + line.n
+			FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY seq, id) AS n FROM outbox WHERE position IS NULL ORDER BY seq, id LIMIT $2) AS line
+			WHERE outbox.id = line.id`, before, placeBatch)
+		if err != nil {
+			return err
+		}
+		if placed, err = result.RowsAffected(); err != nil || placed == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE leases SET position = $2 WHERE name = 'relay' AND token = $1", r.token, before+placed)
+		return err
+	})
+	return int(placed), err
+}
+
+// publish publishes what has a position, each topic by itself, so that one which is stuck holds up no
+// other.
+func (r *Relay) publish(ctx context.Context) (more bool, err error) {
+	var topics []string
+	if err := r.db.View(ctx, func(tx *sql.Tx) error {
+		return sqldb.Query(ctx, tx, "SELECT DISTINCT topic FROM outbox WHERE published_us IS NULL AND position IS NOT NULL", nil, func(rows *sql.Rows) error {
+			var topic string
+			err := rows.Scan(&topic)
+			topics = append(topics, topic)
+			return err
+		})
+	}); err != nil {
+		return false, err
+	}
+	var wg sync.WaitGroup
+	full, faults := make([]bool, len(topics)), make([]error, len(topics))
+	for i, topic := range topics {
+		wg.Go(func() { full[i], faults[i] = r.publishTopic(ctx, topic) })
+	}
+	wg.Wait()
+	for i := range topics {
+		more = more || full[i]
+	}
+	return more, errors.Join(faults...)
+}
+
+// age of the oldest row that is not published.
+func (r *Relay) age(ctx context.Context) (time.Duration, error) {
+	var oldest sql.NullInt64
+	err := r.db.View(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, "SELECT MIN(created_us) FROM outbox WHERE published_us IS NULL").Scan(&oldest)
+	})
+	if err != nil || !oldest.Valid {
+		return 0, err
+	}
+	return time.Duration(r.clock.NowMicros()-oldest.Int64) * time.Microsecond, nil
+}
+
+// Prune deletes published rows older than Retention, some at a time, and tells whether more are left.
+func (r *Relay) Prune(ctx context.Context) (more bool, err error) {
+	const some = 2000
+	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id IN (SELECT id FROM outbox
+			WHERE position < $1 AND published_us IS NOT NULL ORDER BY position LIMIT $2)`, r.clock.NowMicros()-Retention.Microseconds(), some)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		more = n == some
+		return err
+	})
+	return more, err
+}
