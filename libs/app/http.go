@@ -50,6 +50,11 @@ func (r *run) handler() (http.Handler, error) {
 	})
 	mux.HandleFunc("GET /readyz", r.readyz)
 	mux.Handle("GET /metrics", r.p.Telemetry.MetricsHandler())
+	document, err := r.openAPI()
+	if err != nil {
+		return nil, err
+	}
+	mux.HandleFunc("GET /v1/openapi.yaml", document)
 	for _, s := range r.services {
 		for _, route := range s.parts.Routes {
 			if err := register(mux, route.Pattern, r.route(s, route)); err != nil {

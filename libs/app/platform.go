@@ -183,7 +183,7 @@ func masterSecret(common Common) ([]byte, error) {
 	path := filepath.Join(common.Data, "secret")
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret)
-	if err := writeOnce(path, secret); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := WriteOnce(path, secret); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("TRIBUTARY_DATA: %w", err)
 	}
 	kept, err := os.ReadFile(path)
@@ -196,8 +196,8 @@ func masterSecret(common Common) ([]byte, error) {
 	return kept, nil
 }
 
-// writeOnce makes a file whole or not at all, also through a crash; fs.ErrExist where it is there.
-func writeOnce(path string, content []byte) error {
+// WriteOnce makes a file of mode 0600 whole or not at all, also through a crash; fs.ErrExist where it is there.
+func WriteOnce(path string, content []byte) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err

@@ -36,9 +36,9 @@ type AccessConfig struct {
 	// Rate bounds what each service may ask for, in items a second; it may ask for as many at once.
 	Rate int `env:"TRIBUTARY_REGISTRY_RATE"`
 	// CertFile and KeyFile switch TLS on; with ClientCAFile callers must have certificates of that CA.
-	CertFile     string `env:"TRIBUTARY_REGISTRY_TLS_CERT_FILE"`
-	KeyFile      string `env:"TRIBUTARY_REGISTRY_TLS_KEY_FILE"`
-	ClientCAFile string `env:"TRIBUTARY_REGISTRY_TLS_CLIENT_CA_FILE"`
+	CertFile     string `env:"TRIBUTARY_REGISTRY_SERVER_CERT"`
+	KeyFile      string `env:"TRIBUTARY_REGISTRY_SERVER_KEY"`
+	ClientCAFile string `env:"TRIBUTARY_REGISTRY_CLIENT_CA"`
 	// Services that may call by certificate, "service,service".
 	Services string `env:"TRIBUTARY_REGISTRY_SERVICES"`
 }
@@ -137,7 +137,7 @@ func NewAccess(cfg AccessConfig) (*Access, error) {
 			allow(service)
 		}
 	} else if cfg.Services != "" {
-		fault("TRIBUTARY_REGISTRY_SERVICES", "needs TRIBUTARY_REGISTRY_TLS_CLIENT_CA_FILE")
+		fault("TRIBUTARY_REGISTRY_SERVICES", "needs TRIBUTARY_REGISTRY_CLIENT_CA")
 	}
 	return a, errors.Join(faults...)
 }
@@ -219,7 +219,7 @@ func (c *caller) allows(ctx context.Context, method string, in any) error {
 
 func (cfg AccessConfig) tls() (*tls.Config, error) {
 	if _, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile); err != nil {
-		return nil, fmt.Errorf("TRIBUTARY_REGISTRY_TLS_CERT_FILE, TRIBUTARY_REGISTRY_TLS_KEY_FILE: %w", err)
+		return nil, fmt.Errorf("TRIBUTARY_REGISTRY_SERVER_CERT, TRIBUTARY_REGISTRY_SERVER_KEY: %w", err)
 	}
 	t := &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -234,11 +234,11 @@ func (cfg AccessConfig) tls() (*tls.Config, error) {
 	}
 	pem, err := os.ReadFile(cfg.ClientCAFile)
 	if err != nil {
-		return nil, fmt.Errorf("TRIBUTARY_REGISTRY_TLS_CLIENT_CA_FILE: %w", err)
+		return nil, fmt.Errorf("TRIBUTARY_REGISTRY_CLIENT_CA: %w", err)
 	}
 	t.ClientCAs, t.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
 	if !t.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, errors.New("TRIBUTARY_REGISTRY_TLS_CLIENT_CA_FILE: holds no certificate")
+		return nil, errors.New("TRIBUTARY_REGISTRY_CLIENT_CA: holds no certificate")
 	}
 	return t, nil
 }
