@@ -234,7 +234,7 @@ func (s *Service) takeAnswers(ctx context.Context, batch []bus.Record) error {
 	}
 	err := s.store.db.Tx(ctx, func(tx *sql.Tx) error {
 		for _, ack := range acks {
-			if err := s.store.answered(ctx, tx, ack); err != nil {
+			if err := s.store.answered(ctx, tx, ack, fault(ack)); err != nil {
 				return err
 			}
 		}

@@ -246,9 +246,9 @@ func (s *Service) unanswered(ctx context.Context, id string, subjects []string) 
 	}
 	good := map[[2]string]bool{}
 	for _, a := range answers {
-		if fault := a.fault(); fault != "" {
+		if a.Failed != "" {
 			if failed == "" {
-				failed = a.Holder + ": " + fault
+				failed = a.Holder + ": " + a.Failed
 			}
 			continue
 		}
@@ -263,12 +263,12 @@ func (s *Service) unanswered(ctx context.Context, id string, subjects []string) 
 }
 
 // fault of an answer: the holder's own word, or that it left something.
-func (a answer) fault() string {
-	if a.Failed != "" {
-		return a.Failed
+func fault(ack *pb.PrivacyAck) string {
+	if ack.Failed != "" {
+		return ack.Failed
 	}
-	for _, what := range slices.Sorted(maps.Keys(a.Found)) {
-		if a.Deleted[what] < a.Found[what] {
+	for _, what := range slices.Sorted(maps.Keys(ack.Found)) {
+		if ack.Deleted[what] < ack.Found[what] {
 			return "left " + what
 		}
 	}

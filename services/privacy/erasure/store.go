@@ -47,7 +47,7 @@ type request struct {
 	Failed                                   string
 }
 
-// answer of a holder for one subject.
+// answer of a holder for one subject. Failed is its fault; empty for a good answer.
 type answer struct {
 	Holder, SubjectID    string
 	Answered             int64
@@ -197,9 +197,9 @@ func (s store) names(ctx context.Context, query, id string) ([]string, error) {
 	return names, err
 }
 
-// answered keeps a holder's answer. An answer without fault is final; answers to requests that are not
-// ours are nobody's.
-func (s store) answered(ctx context.Context, tx *sql.Tx, ack *pb.PrivacyAck) error {
+// answered keeps a holder's answer, with its fault. An answer without one is final; answers to requests that
+// are not ours are nobody's.
+func (s store) answered(ctx context.Context, tx *sql.Tx, ack *pb.PrivacyAck, fault string) error {
 	counts := make([]any, 3)
 	for i, m := range []map[string]int64{ack.Found, ack.Deleted, ack.Kept} {
 		b, err := json.Marshal(m)
@@ -213,7 +213,7 @@ func (s store) answered(ctx context.Context, tx *sql.Tx, ack *pb.PrivacyAck) err
 		ON CONFLICT (request_id, holder, subject_id) DO UPDATE SET answered_us = excluded.answered_us, failed = excluded.failed,
 			found = excluded.found, deleted = excluded.deleted, kept = excluded.kept
 		WHERE request_answers.failed <> ''`,
-		append([]any{ack.RequestId, ack.Holder, ack.SubjectId, ack.AtUs, ack.Failed}, counts...)...)
+		append([]any{ack.RequestId, ack.Holder, ack.SubjectId, ack.AtUs, fault}, counts...)...)
 	return err
 }
 
