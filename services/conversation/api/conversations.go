@@ -26,9 +26,8 @@ const unreadMost = 1000
 
 // selectConversations is followed by a condition on c. One without a message is not there yet.
 var selectConversations = `SELECT c.id, c.channel, c.connection_id, c.contact_id, ` + statusShown + `, c.first_us, c.last_us, c.frozen,
-	(SELECT count(*) FROM (SELECT 1 FROM messages m LEFT JOIN subjects a ON a.id = m.author_subject
-		WHERE m.conversation_id = c.id AND m.order_us > c.read_us AND m.direction = 'inbound' AND m.deleted_us = 0
-		AND COALESCE(a.frozen, 0) = 0 AND COALESCE(a.gone, 0) = 0 LIMIT ` + fmt.Sprint(unreadMost) + `) AS unread)
+	(SELECT count(*) FROM (SELECT 1 FROM messages m WHERE m.conversation_id = c.id AND m.order_us > c.read_us AND m.direction = 'inbound' AND m.deleted_us = 0
+		AND ` + authorShown + ` LIMIT ` + fmt.Sprint(unreadMost) + `) AS unread)
 	FROM conversations c WHERE c.last_us > 0 AND `
 
 type conversationRow struct {
@@ -73,22 +72,7 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 			return page, err
 		}
 	}
-	where := []string{"c.workspace_id = $1", "c.frozen = 0", "(c.last_us, c.id) < ($2, $3)"}
-	args := []any{caller.WorkspaceID, before, beforeID}
-	for _, filter := range []struct {
-		column string
-		value  *string
-	}{{statusShown, req.Status}, {"c.channel", req.Channel}, {"c.connection_id", req.ConnectionID}, {"c.contact_id", req.ContactID}} {
-		if filter.value != nil {
-			args = append(args, *filter.value)
-			where = append(where, fmt.Sprintf("%s = $%d", filter.column, len(args)))
-		}
-	}
-	if req.ContactID != nil {
-		where = append(where, "c.contact_id <> ''") // the partial index asks for it
-	}
-	args = append(args, req.Size()+1)
-	condition := strings.Join(where, " AND ") + fmt.Sprintf(" ORDER BY c.last_us DESC, c.id DESC LIMIT $%d", len(args))
+	condition, args := req.condition(caller.WorkspaceID, before, beforeID)
 	err := a.DB.View(ctx, func(tx *sql.Tx) error {
 		rows, err := queryConversations(ctx, tx, condition, args...)
 		if err != nil {
@@ -105,6 +89,26 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 		return nil
 	})
 	return page, err
+}
+
+// condition selects a page's conversations before a place in the list.
+func (req *listConversations) condition(workspace string, before int64, beforeID string) (condition string, args []any) {
+	where := []string{"c.workspace_id = $1", "c.frozen = 0", "(c.last_us, c.id) < ($2, $3)"}
+	args = []any{workspace, before, beforeID}
+	for _, filter := range []struct {
+		column string
+		value  *string
+	}{{statusShown, req.Status}, {"c.channel", req.Channel}, {"c.connection_id", req.ConnectionID}, {"c.contact_id", req.ContactID}} {
+		if filter.value != nil {
+			args = append(args, *filter.value)
+			where = append(where, fmt.Sprintf("%s = $%d", filter.column, len(args)))
+		}
+	}
+	if req.ContactID != nil {
+		where = append(where, "c.contact_id <> ''") // the partial index asks for it
+	}
+	args = append(args, req.Size()+1)
+	return strings.Join(where, " AND ") + fmt.Sprintf(" ORDER BY c.last_us DESC, c.id DESC LIMIT $%d", len(args)), args
 }
 
 type byID struct {

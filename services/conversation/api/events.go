@@ -138,11 +138,11 @@ func (s *stream) run(ctx context.Context) error {
 		if err := s.flush(); err != nil {
 			return err
 		}
+		if more && ctx.Err() == nil {
+			continue
+		}
 		if !s.pause(ctx) {
 			return nil
-		}
-		if more {
-			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -174,6 +174,9 @@ func (s *stream) pause(ctx context.Context) bool {
 	}
 }
 
+const eventsAfter = `SELECT position, payload FROM outbox WHERE workspace_id = $1 AND topic = $2
+	AND position > $3 AND position <= $4 ORDER BY position LIMIT $5`
+
 // read writes the next events into the buffer; more says that others wait behind them.
 func (s *stream) read(ctx context.Context) (more bool, err error) {
 	type row struct {
@@ -188,8 +191,7 @@ func (s *stream) read(ctx context.Context) (more bool, err error) {
 		if err := tx.QueryRowContext(ctx, newestPosition).Scan(&newest); err != nil || newest <= s.last {
 			return err
 		}
-		err := sqldb.Query(ctx, tx, `SELECT position, payload FROM outbox WHERE workspace_id = $1 AND topic = $2
-			AND position > $3 AND position <= $4 ORDER BY position LIMIT $5`,
+		err := sqldb.Query(ctx, tx, eventsAfter,
 			[]any{s.workspace, store.TopicConversations, s.last, newest, eventBatch}, func(r *sql.Rows) error {
 				var e row
 				var payload []byte
@@ -276,7 +278,7 @@ func look(ctx context.Context, tx *sql.Tx, events []*pb.ConversationEvent) (seen
 		{(*pb.ConversationEvent).GetConversationId, "SELECT c.id FROM conversations c WHERE c.frozen = 0 AND c.id IN "},
 		{(*pb.ConversationEvent).GetContactId, "SELECT c.id FROM contacts c WHERE c.frozen = 0 AND c.id IN "},
 		{(*pb.ConversationEvent).GetMessageId, `SELECT m.id FROM messages m JOIN conversations c ON c.id = m.conversation_id
-			LEFT JOIN subjects a ON a.id = m.author_subject WHERE ` + shown + " AND m.id IN "},
+			WHERE ` + shown + " AND m.id IN "},
 	} {
 		var ids []string
 		for _, e := range events {

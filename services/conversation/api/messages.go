@@ -18,14 +18,20 @@ type listMessages struct {
 	endpointx.Paging
 }
 
+// A conversation's messages before and after a place in it, read along the index messages_conversation.
+const (
+	messagesBefore = shown + " AND m.conversation_id = $1 AND (m.order_us, m.id) < ($2, $3) ORDER BY m.order_us DESC, m.id DESC LIMIT $4"
+	messagesAfter  = shown + " AND m.conversation_id = $1 AND (m.order_us, m.id) > ($2, $3) ORDER BY m.order_us, m.id LIMIT $4"
+)
+
 func (a *API) listMessages(ctx context.Context, req listMessages) (page endpointx.Page[Message], err error) {
 	caller, _ := access.From(ctx)
-	condition := shown + " AND m.conversation_id = $1 AND (m.order_us, m.id) < ($2, $3) ORDER BY m.order_us DESC, m.id DESC LIMIT $4"
+	condition := messagesBefore
 	from, fromID := int64(math.MaxInt64), ""
 	switch req.Order {
 	case "", "desc":
 	case "asc":
-		condition = shown + " AND m.conversation_id = $1 AND (m.order_us, m.id) > ($2, $3) ORDER BY m.order_us, m.id LIMIT $4"
+		condition = messagesAfter
 		from = math.MinInt64
 	default:
 		return page, problem.Invalid(map[string]string{"order": "must be asc or desc"})

@@ -182,17 +182,22 @@ func (a *API) lookThrough(ctx context.Context, s *scan, batch, size int) error {
 	return nil
 }
 
+const (
+	window               = shown + " AND (m.order_us, m.id) < ($2, $3) AND m.order_us >= $4"
+	newest               = " ORDER BY m.order_us DESC, m.id DESC LIMIT $5"
+	newestOfWorkspace    = window + " AND m.workspace_id = $1" + newest
+	newestOfConversation = window + " AND m.conversation_id = $1" + newest
+)
+
 // next reads the next messages, the newest first. Of a contact's conversations each is read by its own
 // index and the newest of all are taken, so that no batch sorts a whole history.
 func (s *scan) next(ctx context.Context, tx *sql.Tx, batch int) ([]*messageRow, error) {
-	const window = shown + " AND (m.order_us, m.id) < ($2, $3) AND m.order_us >= $4"
-	const newest = " ORDER BY m.order_us DESC, m.id DESC LIMIT $5"
 	if s.of == nil {
-		return queryMessages(ctx, tx, window+" AND m.workspace_id = $1"+newest, s.workspace, s.order, s.id, s.after, batch)
+		return queryMessages(ctx, tx, newestOfWorkspace, s.workspace, s.order, s.id, s.after, batch)
 	}
 	var rows []*messageRow
 	for _, id := range s.of {
-		more, err := queryMessages(ctx, tx, window+" AND m.conversation_id = $1"+newest, id, s.order, s.id, s.after, batch)
+		more, err := queryMessages(ctx, tx, newestOfConversation, id, s.order, s.id, s.after, batch)
 		if err != nil {
 			return nil, err
 		}
