@@ -17,17 +17,17 @@ func TestSplit(t *testing.T) {
 		unit  string
 		want  []string
 	}{
-		"what fits stays whole":                 {"hello world", 11, UnitCharacters, []string{"hello world"}},
-		"after white space, which is kept":      {"hello big world", 10, UnitCharacters, []string{"hello big ", "world"}},
-		"a long word between letters":           {"abcdefgh", 3, UnitCharacters, []string{"abc", "def", "gh"}},
-		"an accent stays on its letter":         {"ae\u0301o\u0308u", 3, UnitCharacters, []string{"ae\u0301", "o\u0308u"}},
-		"a family is not parted":                {"ab👨‍👩‍👧", 6, UnitCharacters, []string{"ab", "👨‍👩‍👧"}},
-		"a cluster longer than a part":          {"👨‍👩‍👧", 2, UnitCharacters, []string{"👨\u200d", "👩\u200d", "👧"}},
-		"UTF-16 counts surrogates":              {"😀😀😀", 4, UnitUTF16, []string{"😀😀", "😀"}},
-		"a code point beyond the limit, alone":  {"😀a", 1, UnitUTF16, []string{"😀", "a"}},
-		"empty text":                            {"", 5, UnitCharacters, []string{""}},
-		"line breaks are white space":           {"one\ntwo three", 8, UnitCharacters, []string{"one\ntwo ", "three"}},
-		"no part of white space alone":          {"abc def", 3, UnitCharacters, []string{"abc", " de", "f"}},
+		"what fits stays whole":                {"hello world", 11, UnitCharacters, []string{"hello world"}},
+		"after white space, which is kept":     {"hello big world", 10, UnitCharacters, []string{"hello big ", "world"}},
+		"a long word between letters":          {"abcdefgh", 3, UnitCharacters, []string{"abc", "def", "gh"}},
+		"an accent stays on its letter":        {"ae\u0301o\u0308u", 3, UnitCharacters, []string{"ae\u0301", "o\u0308u"}},
+		"a family is not parted":               {"ab👨‍👩‍👧", 6, UnitCharacters, []string{"ab", "👨‍👩‍👧"}},
+		"a cluster longer than a part":         {"👨‍👩‍👧", 2, UnitCharacters, []string{"👨\u200d", "👩\u200d", "👧"}},
+		"UTF-16 counts surrogates":             {"😀😀😀", 4, UnitUTF16, []string{"😀😀", "😀"}},
+		"a code point beyond the limit, alone": {"😀a", 1, UnitUTF16, []string{"😀", "a"}},
+		"empty text":                           {"", 5, UnitCharacters, []string{""}},
+		"line breaks are white space":          {"one\ntwo three", 8, UnitCharacters, []string{"one\ntwo ", "three"}},
+		"no part of white space alone":         {"abc def", 3, UnitCharacters, []string{"abc", " de", "f"}},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, Split(c.text, c.limit, c.unit)) })
 	}

@@ -1,6 +1,143 @@
 package channeltest
 
-import "testing"
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
 
-// mesh runs the samples through a whole ingress whose surroundings fail.
-func mesh(t *testing.T, kit Kit, samples []sample) {}
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/ingress/ingresstest"
+	pb "tributary.dev/proto/gen/tributary/v1"
+)
+
+// mesh puts each sample through a whole ingress, and breaks what is around it: a 2xx means that the events
+// are published or will be, the same ones whichever way they took, and nothing personal shows on the way.
+func mesh(t *testing.T, kit Kit, samples []sample) {
+	for _, s := range posts(samples) {
+		result, ok := normalise(t, kit, kit.New(), kit.signed(s, NewSecret))
+		if !ok || len(result.Events) == 0 {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			want := arrives(t, kit, s)
+
+			t.Run("the brokers away and no spool", func(t *testing.T) {
+				m := surroundings(t, kit, s, nil)
+				m.Publisher.SetAway(true)
+				m.SpoolKeys.Set(nil)
+				require.Equal(t, http.StatusServiceUnavailable, m.Do(kit.webhook(m, s)).StatusCode)
+			})
+			t.Run("the brokers away", func(t *testing.T) {
+				m := surroundings(t, kit, s, nil)
+				m.Publisher.SetAway(true)
+				comesHome(t, kit, m, s, func() { m.Publisher.SetAway(false) }, want)
+			})
+			t.Run("the registry away", func(t *testing.T) {
+				m := surroundings(t, kit, s, nil)
+				m.Registry.FailWith(ingresstest.ErrAway)
+				comesHome(t, kit, m, s, func() { m.Registry.FailWith(nil) }, want)
+			})
+		})
+	}
+}
+
+// arrives is the way without faults; it gives the events by which the other ways are judged.
+func arrives(t *testing.T, kit Kit, s sample) []string {
+	var log bytes.Buffer
+	m := surroundings(t, kit, s, &log)
+	r := kit.webhook(m, s)
+	require.Equal(t, http.StatusOK, m.Do(r).StatusCode)
+	forged := kit.webhook(m, s)
+	forged.Header = s.header.Clone()
+	forged.URL = httptest.NewRequest(http.MethodPost, "https://mesh.example"+s.target, nil).URL
+	require.Equal(t, http.StatusUnauthorized, m.Do(forged).StatusCode)
+
+	events := published(t, m)
+	for _, msg := range m.Publisher.Messages() {
+		text := fmt.Sprintf("%s %s %s", msg.Key, msg.Value, msg.Headers)
+		kit.silent(t, "a message on the topic", text, kit.New(), kit.signed(s, NewSecret))
+	}
+	kit.silent(t, "the log", log.String(), kit.New(), kit.signed(s, NewSecret))
+
+	require.Equal(t, http.StatusOK, m.Do(kit.webhook(m, s)).StatusCode)
+	assert.Equal(t, append(slices.Clone(events), events...), published(t, m), "a replay has the same ids and keys")
+	return events
+}
+
+// comesHome: taken in while something is away, and published once it is back.
+func comesHome(t *testing.T, kit Kit, m *ingresstest.Mesh, s sample, back func(), want []string) {
+	require.Equal(t, http.StatusOK, m.Do(kit.webhook(m, s)).StatusCode)
+	require.Empty(t, m.Publisher.Messages())
+	back()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	require.NoError(t, m.Flush(ctx))
+	assert.Equal(t, want, published(t, m), "the ids are the same as without a fault")
+}
+
+// published is what identifies each event. The keys of one-to-one conversations are left out: each mesh
+// has subjects of its own.
+func published(t *testing.T, m *ingresstest.Mesh) (events []string) {
+	for i, e := range m.Publisher.Events(t) {
+		group := "direct"
+		if e.GetContactSubject() == "" && e.GetAuthorSubject() == "" || e.GetThread().GetGroup() {
+			group = m.Publisher.Messages()[i].Key
+		}
+		assert.NotEmpty(t, m.Publisher.Messages()[i].Key)
+		events = append(events, strings.Join([]string{e.GetId(), e.GetType().String(), e.GetMessageId(), group}, " "))
+	}
+	return events
+}
+
+// surroundings know the sample's accounts, and the persons that receipts and profiles are about.
+func surroundings(t *testing.T, kit Kit, s sample, log *bytes.Buffer) *ingresstest.Mesh {
+	if log == nil {
+		log = &bytes.Buffer{}
+	}
+	m := ingresstest.New(t, kit.New(), kit.Features, log)
+	ref := kit.request(s).Ref
+	if kit.Features.Ref == "connection" {
+		credentials := map[string]string{}
+		for i, name := range kit.Features.SignedWith {
+			credentials[name] = []string{NewSecret, OldSecret, OldSecret}[min(i, 2)]
+		}
+		m.Accounts.AddConnection(&pb.Connection{
+			Id: ref, WorkspaceId: "w", Channel: kit.Features.Name, Status: pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE, Settings: kit.Settings,
+		}, credentials)
+	} else {
+		m.Accounts.AddApp(&pb.App{Id: "app", Channel: kit.Features.Name, Name: ref, ExternalId: kit.AppID}, NewSecret, OldSecret)
+	}
+	result, _ := normalise(t, kit, kit.New(), kit.signed(s, NewSecret))
+	for _, e := range result.Events {
+		if e.Account != "" {
+			m.Accounts.AddConnection(&pb.Connection{
+				Id: "connection-" + e.Account, WorkspaceId: "w", Channel: kit.Features.Name, ExternalId: e.Account, AppId: "app",
+				Status: pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE,
+			}, map[string]string{})
+		}
+		for _, who := range []*channel.Identity{e.Author, e.Contact} {
+			if who != nil {
+				m.Known(t, "w", *who)
+			}
+		}
+	}
+	return m
+}
+
+// webhook is a sample signed as of now, as a request over HTTP.
+func (k Kit) webhook(m *ingresstest.Mesh, s sample) *http.Request {
+	signed := k.request(s)
+	signed.ReceivedAt = m.Clock.Now()
+	k.Sign(signed, NewSecret)
+	r := httptest.NewRequest(signed.Method, signed.URL.String(), bytes.NewReader(signed.Body))
+	r.Header = signed.Header
+	return r
+}
