@@ -79,13 +79,13 @@ func newStory(bin, parts, data string) (*story, error) {
 		return nil, err
 	}
 	s.mesh, err = mesh.New(mesh.Config{Bin: bin, Data: data, Real: parts == "real", Settings: map[string]string{
-		"TRIBUTARY_CACHE_TTL":              "2s",
-		"TRIBUTARY_SLACK_API_URL":          s.slack.APIURL(),
-		"TRIBUTARY_SMS_TWILIO_API_URL":     s.twilio.URL,
-		"TRIBUTARY_MEDIA_ALLOW":            "127.0.0.0/8",
-		"TRIBUTARY_PRIVACY_SWEEP_AFTER":    "5s",
-		"TRIBUTARY_PRIVACY_SWEEP_INTERVAL": "1s",
-		"TRIBUTARY_LOG_LEVEL":              "debug",
+		"TRIBUTARY_CACHE_TTL":            "2s",
+		"TRIBUTARY_SLACK_API_URL":        s.slack.APIURL(),
+		"TRIBUTARY_SMS_TWILIO_URL":       s.twilio.URL,
+		"TRIBUTARY_MEDIA_ALLOW":          "127.0.0.0/8",
+		"TRIBUTARY_REGISTRY_SWEEP_AFTER": "5s",
+		"TRIBUTARY_REGISTRY_UPKEEP":      "1s",
+		"TRIBUTARY_LOG_LEVEL":            "debug",
 	}})
 	return s, err
 }
@@ -521,7 +521,7 @@ func (s *story) replay(ctx context.Context) error {
 
 func (s *story) sweep(ctx context.Context) error {
 	return mesh.Eventually(ctx, 30*time.Second, func() error {
-		n, err := s.mesh.Metric(ctx, "tributary_registry_swept_total")
+		n, err := s.mesh.Metric(ctx, "tributary_registry_swept_subjects_total")
 		if err != nil {
 			return err
 		}

@@ -318,7 +318,7 @@ func (m *Mesh) Metric(ctx context.Context, name string) (float64, error) {
 func (m *Mesh) Drained(ctx context.Context) error {
 	return Eventually(ctx, 20*time.Second, func() error {
 		for range 5 { // lag is measured in passing: it must stay 0
-			lag, err := m.Metric(ctx, "tributary_bus_consumer_lag_records")
+			lag, err := m.Metric(ctx, "tributary_consumer_lag_records")
 			if err != nil {
 				return err
 			}

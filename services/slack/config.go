@@ -14,7 +14,7 @@ import (
 // Config of the adapter.
 type Config struct {
 	// APIURL is where Slack's Web API lies; a test or a demo stands in for it.
-	APIURL string `env:"TRIBUTARY_SLACK_API_URL"`
+	APIURL string `env:"TRIBUTARY_SLACK_API_URL" doc:"Slack's Web API, or what stands in for it"`
 }
 
 // DefaultConfig is Slack itself.

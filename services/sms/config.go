@@ -12,7 +12,7 @@ import (
 // Config of the adapter.
 type Config struct {
 	// TwilioURL is where Twilio's API lies; a test or a demo stands in for it.
-	TwilioURL string `env:"TRIBUTARY_SMS_TWILIO_URL"`
+	TwilioURL string `env:"TRIBUTARY_SMS_TWILIO_URL" doc:"Twilio's API, or what stands in for it"`
 }
 
 // DefaultConfig is the providers themselves.

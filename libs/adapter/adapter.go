@@ -1,0 +1,87 @@
+// Package adapter makes a service of a channel's adapter: ingress before it, egress behind it, and what
+// both share. It is the same for every channel.
+package adapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"tributary.dev/libs/accounts"
+	"tributary.dev/libs/app"
+	"tributary.dev/libs/bus"
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/egress"
+	"tributary.dev/libs/ingress"
+	"tributary.dev/libs/media"
+)
+
+// Topics' lives: channel events long enough to be replayed, commands no longer than the broker keeps
+// offsets.
+const (
+	inboundKept  = 14 * 24 * time.Hour
+	outboundKept = 3 * 24 * time.Hour
+)
+
+// Service makes the service of a channel. config gives its settings with their defaults (see
+// app.Service.Config); new makes the adapter of d.Settings.
+func Service(name string, config func() any, new func(d *app.Deps) (channel.Adapter, error)) app.Service {
+	return app.Service{Name: name, Config: config, Build: func(ctx context.Context, d *app.Deps) (*app.Parts, error) {
+		features, ok := channel.Lookup(name)
+		if !ok {
+			return nil, fmt.Errorf("%s has no channel.yaml", name)
+		}
+		a, err := new(d)
+		if err != nil {
+			return nil, err
+		}
+		return build(ctx, d, a, features)
+	}}
+}
+
+func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel.Features) (*app.Parts, error) {
+	known, err := accounts.Open(ctx, d.Bus, accounts.Config{
+		Channel: a.Name(), KeeperURL: d.Common.Keeper(a.Name()), SnapshotDir: d.DataDir,
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg := ingress.Defaults(d.DataDir, features.BodyLimit)
+	cfg.PublicURL, cfg.TrustedProxies, cfg.SpoolBytes = d.Common.PublicURL, d.Common.TrustedProxies, d.Common.SpoolBytes
+	parts, err := ingress.Build(cfg, d, a, features, known)
+	if err != nil {
+		return nil, errors.Join(err, known.Close())
+	}
+	bucket, err := media.OpenBucket(ctx, d.Common.BucketURL)
+	if err != nil {
+		return nil, errors.Join(err, parts.Close())
+	}
+	out, err := egress.New(egress.Config{
+		PublicURL: d.Common.PublicURL, Late: d.Common.SendLate, LongestCall: d.Common.SendLongestCall,
+		StopWithin: d.Common.StopTimeout * 4 / 5,
+	}, egress.Deps{
+		Adapter: a, Bus: d.Bus, Keys: d.Seal, Accounts: known, Clock: d.Clock, Telemetry: d.Telemetry,
+		Bucket: bucket, Media: media.NewClient(media.ClientConfig{Allowed: prefixes(d.Common.MediaAllow)}),
+	})
+	if err != nil {
+		return nil, errors.Join(err, parts.Close(), bucket.Close())
+	}
+	parts.Topics = append(parts.Topics,
+		bus.Topic{Name: "inbound." + a.Name(), Retention: inboundKept},
+		bus.Topic{Name: "outbound." + a.Name(), Retention: outboundKept})
+	parts.Jobs = append(parts.Jobs, app.Job{Name: "egress", Run: out.Run})
+	close := parts.Close
+	parts.Close = func() error { return errors.Join(close(), bucket.Close()) }
+	return parts, nil
+}
+
+// prefixes of settings that were validated.
+func prefixes(cidrs []string) []netip.Prefix {
+	out := make([]netip.Prefix, len(cidrs))
+	for i, c := range cidrs {
+		out[i] = netip.MustParsePrefix(c)
+	}
+	return out
+}
