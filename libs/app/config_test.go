@@ -32,6 +32,13 @@ func (s *settings) Validate() error {
 	return nil
 }
 
+func (s *settings) ValidateWith(c app.Common) error {
+	if c.BucketURL == "" {
+		return errors.New("TRIBUTARY_BUCKET_URL: is required")
+	}
+	return nil
+}
+
 func testService(build func(context.Context, *app.Deps) (*app.Parts, error)) app.Service {
 	return app.Service{
 		Name:   "test",
@@ -66,7 +73,7 @@ func TestFaultsOfConfigurationAreToldAllAtOnce(t *testing.T) {
 		"TRIBUTARY_TEST_URL: is required", "TRIBUTARY_TEST_PAUSE: must be a duration", "TRIBUTARY_TEST_SIZE: must be at most 10",
 		"TRIBUTARY_TEST_INNER_FLAG: must be true or false", "TRIBUTARY_LISTEN:", "TRIBUTARY_SECRET:", "TRIBUTARY_CACHE_TTL:",
 		"TRIBUTARY_KAFKA_PARTITIONS: must be a whole number", "TRIBUTARY_KAFKA_SASL_MECHANISM:", "TRIBUTARY_KAFKA_TLS_CERT:",
-		"TRIBUTARY_DATABASE_URL:", "TRIBUTARY_TRUSTED_PROXIES:", "TRIBUTARY_PUBLIC_URL:", "TRIBUTARY_REGISTRY_TOKEN_FILE:", "TRIBUTARY_LOG_LEVEL:",
+		"TRIBUTARY_DATABASE_URL:", "TRIBUTARY_TRUSTED_PROXIES:", "TRIBUTARY_PUBLIC_URL:", "TRIBUTARY_REGISTRY_TOKEN_FILE:", "TRIBUTARY_LOG_LEVEL:", "TRIBUTARY_BUCKET_URL: is required",
 	} {
 		require.Equal(t, 1, strings.Count(stderr.String(), "  "+setting), "%s in\n%s", setting, stderr.String())
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +43,9 @@ func Process(ctx context.Context, s Service, args, environ []string, stdout, std
 		targets = append(targets, settings)
 	}
 	unknown, err := Load(environ, targets...)
+	if v, ok := settings.(interface{ ValidateWith(common Common) error }); ok {
+		err = errors.Join(err, v.ValidateWith(common))
+	}
 	if err != nil {
 		PrintFaults(stderr, s.Name, err)
 		return ExitConfig

@@ -195,18 +195,3 @@ func masterSecret(common Common) ([]byte, error) {
 	}
 	return kept, nil
 }
-
-// WriteOnce makes a file of mode 0600 whole or not at all, also through a crash; fs.ErrExist where it is there.
-func WriteOnce(path string, content []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(temporary.Name()) }()
-	_, err = temporary.Write(content)
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
-	if err != nil {
-		return err
-	}
-	return os.Link(temporary.Name(), path)
-}
