@@ -102,7 +102,7 @@ func (n *normaliser) changed(m *message) {
 	})
 }
 
-// deleted names no author: Slack does not say who deleted, and the message is found by its id.
+// deleted names nobody: Slack does not say who deleted, and the message is found by its id.
 func (n *normaliser) deleted(m *message, ts string, before *message) {
 	order, ok := parseTS(m.EventTS)
 	if !ok {
@@ -121,9 +121,6 @@ func (n *normaliser) deleted(m *message, ts string, before *message) {
 	}
 	if before != nil {
 		e.Thread = thread(m.Channel, m.ChannelType, ts, before.ThreadTS)
-		if !n.wroteIt(before) && isID(before.User) {
-			e.Contact = directly(m.Channel, m.ChannelType, n.author(before))
-		}
 	}
 	n.add(e)
 }

@@ -1,7 +1,7 @@
 package sms
 
 import (
-	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -55,24 +55,34 @@ func letters(text string) string {
 	}, norm.NFKC.String(text))
 }
 
-// stopRequest matches texts that plainly ask not to be written to any more. A match only asks a member to
-// read the message, so it may be generous.
-var stopRequest = regexp.MustCompile(`(?i)` + strings.Join([]string{
-	`\b(stop|quit|cease)\s+(all\s+|these\s+|those\s+|the\s+|your\s+|with\s+|sending\s+|to\s+)*(text|message|messag|contact|sending|send|writ|call|sms|spam|bother)`,
-	`\b(please|pls|just)\s+stop\b`,
-	`\bunsubscribe\b`,
-	`\bopt(ing)?(\s+me)?[\s-]+out\b`,
-	`\b(remove|delete|take)\s+(me|my\s+(phone\s+)?number)\s+(from|off)\b`,
-	`\b(do\s+not|don'?t|never)\s+(ever\s+)?(text|message|contact|write|call|sms)\s+(to\s+)?(me|this|us|my)\b`,
-	`\bno\s+more\s+(text|message|sms)`,
-	`\bleave\s+me\s+alone\b`,
-	`\b(revoke|withdraw)\s+(my\s+)?consent\b`,
-	`\b(abmelden|abbestellen)\b`, `\bkeine\s+(weiteren\s+)?(nachrichten|sms)\b`,
-	`\bd[eé]sabonne`, `\bne\s+(me|m')\s*([eé]crivez|contactez|envoyez)\b`, `\barr[eê]tez\b`,
-	`\bdarme?\s+de\s+baja\b`, `\bno\s+me\s+(escrib|env[ií]|contact)`,
-	`\b(cancellami|disiscriv)`, `\bnon\s+(scrivetemi|contattatemi)\b`,
-}, "|"))
+// stopRequests plainly ask not to be written to any more, as words that begin like these. A match only asks
+// a member to read the message, so it may be generous.
+var stopRequests = []string{
+	"stop text", "stop messag", "stop contact", "stop send", "stop writ", "stop call", "stop spam", "stop bother",
+	"stop with", "stop all", "stop the text", "stop the messag", "stop the sms", "stop these", "stop those", "stop your", "stop this",
+	"please stop", "pls stop", "just stop", "quit text", "quit messag", "quit send", "quit contact", "cease ",
+	"unsubscribe", "opt out", "opt me out", "opting out",
+	"remove me", "remove my number", "remove my phone", "delete my number", "delete my phone", "take me off", "take my number", "take my phone",
+	"do not text", "do not message", "do not contact", "do not write", "do not call", "do not sms",
+	"don't text", "don't message", "don't contact", "don't write", "don't call", "don't sms",
+	"dont text", "dont message", "dont contact", "dont write", "dont call", "dont sms",
+	"never text", "never message", "never contact", "never write", "never call",
+	"no more text", "no more message", "no more sms", "leave me alone",
+	"revoke my consent", "revoke consent", "withdraw my consent", "withdraw consent",
+	"abmelden", "abbestellen", "keine nachrichten", "keine weiteren nachrichten", "keine sms", "keine weiteren sms",
+	"désabonne", "desabonne", "arrêtez", "arretez", "ne m'écrivez", "ne m'ecrivez", "ne me contactez", "ne m'envoyez",
+	"darme de baja", "darse de baja", "no me escrib", "no me envíe", "no me envie", "no me contact",
+	"cancellami", "disiscriv", "non scrivetemi", "non contattatemi",
+}
+
+// mostOfAText in bytes: more than any text message holds, and less than what would take long to read.
+const mostOfAText = 8 << 10
 
 func asksToStop(text string) bool {
-	return stopRequest.MatchString(strings.ReplaceAll(norm.NFC.String(text), "’", "'"))
+	text = strings.ToValidUTF8(text[:min(len(text), mostOfAText)], "")
+	words := strings.FieldsFunc(strings.ToLower(norm.NFC.String(text)), func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' && r != '’'
+	})
+	said := " " + strings.ReplaceAll(strings.Join(words, " "), "’", "'") + " "
+	return slices.ContainsFunc(stopRequests, func(asked string) bool { return strings.Contains(said, " "+asked) })
 }

@@ -59,17 +59,14 @@ func received(result *channel.Result, m *incoming) {
 		Type: channel.TypeMessage, SourceType: "message", Key: m.sid, ExternalID: m.sid, ReplyTo: m.replyTo,
 		Author: &who, Contact: &who, Content: content, Technical: technical,
 	}
+	if m.profileName != "" {
+		event.Profile = &channel.Profile{Name: m.profileName}
+	}
 	result.Events = append(result.Events, event)
 	if consent := m.consent(); consent != nil {
 		result.Events = append(result.Events, channel.Event{
 			Type: channel.TypeConsent, SourceType: "message", Key: m.sid,
 			Author: &who, Contact: &who, Consent: consent,
-		})
-	}
-	if m.profileName != "" {
-		result.Events = append(result.Events, channel.Event{
-			Type: channel.TypeProfile, SourceType: "message", Key: m.sid,
-			Author: &who, Contact: &who, Profile: &channel.Profile{Name: m.profileName},
 		})
 	}
 }

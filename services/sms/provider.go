@@ -37,7 +37,7 @@ type incoming struct {
 	media                    []media
 	// optOut is the provider's own reading of a consent word: STOP, START, HELP or empty.
 	optOut string
-	// profileName of a WhatsApp sender.
+	// profileName is what a WhatsApp sender goes by.
 	profileName string
 	technical   map[string]string
 }
