@@ -22,8 +22,8 @@ const (
 // Consume is the layer below Subscribe, for those who commit by themselves (egress): run is called in
 // its own goroutine for each partition assigned, in each generation, and must return when ctx ends
 // (after which Commit still works until run has returned). A run that returns before leaves its
-// partition alone until the next generation (see Partition.Abandon). Consume returns when ctx ends; faults of the broker are
-// waited out.
+// partition alone until the next generation (see Partition.Abandon). Consume returns when ctx ends;
+// faults of the broker are waited out.
 func (b *Bus) Consume(ctx context.Context, group string, topics []string, run func(ctx context.Context, p *Partition)) error {
 	ctx, leave, err := b.enter(ctx)
 	if err != nil {
@@ -73,7 +73,9 @@ func (b *Bus) join(ctx context.Context, group string, names []string, run func(c
 		case <-time.After(requestTimeout):
 		}
 	}()
+	wait := pause(10*time.Millisecond, time.Second)
 	for {
+		asked := time.Now()
 		generation, err := members.Next(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -87,6 +89,12 @@ func (b *Bus) join(ctx context.Context, group string, names []string, run func(c
 		// The only function of the generation: it blocks until the generation ends, since one that returns
 		// would end it.
 		generation.Start(func(ended context.Context) { g.work(ctx, ended) })
+		// Where generations end as soon as they begin (a topic was deleted), not to join without a pause.
+		if time.Since(asked) > time.Second {
+			wait = pause(10*time.Millisecond, time.Second)
+		} else if wait(ctx) != nil {
+			return nil
+		}
 	}
 }
 

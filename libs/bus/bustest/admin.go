@@ -39,6 +39,32 @@ func (c *Cluster) deleteRecords(t testing.TB, topic string, partition int32, off
 	}
 }
 
+// count is how many records of a partition are left below end.
+func (c *Cluster) count(t testing.TB, topic string, partition int32, end int64) int {
+	t.Helper()
+	name := c.Prefix + topic
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
+		name: {partition: kgo.NewOffset().AtStart()},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := withTimeout(t, 10_000)
+	defer cancel()
+	for n := 0; ; {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		var last int64
+		fetches.EachRecord(func(r *kgo.Record) { n++; last = r.Offset })
+		if last >= end-1 {
+			return n
+		}
+	}
+}
+
 // settings of a topic, as the broker has them.
 func (c *Cluster) settings(t testing.TB, topic string) map[string]string {
 	t.Helper()

@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"group/metadata survives generations", metadataSurvivesGenerations},
 		{"group/a stale generation may not commit", staleGeneration},
 		{"group/a commit whose answer was lost is not known", lostCommit},
+		{"group/who abandons its membership joins anew", abandonedMembership},
 		{"group/an offset below the log start stops the partition", offsetBelowLogStart},
 		{"group/a paused partition holds up no other", pausedPartition},
 		{"subscribe/a failing handler gets its batch again", failingHandler},

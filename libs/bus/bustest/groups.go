@@ -209,6 +209,30 @@ func lostCommit(t *testing.T, c *Cluster) {
 	}
 }
 
+func abandonedMembership(t *testing.T, c *Cluster) {
+	b := c.Open(t)
+	ensure(t, b, bus.Topic{Name: "commands", Partitions: 1})
+	partitions := make(chan *bus.Partition, 10)
+	running(t, func(ctx context.Context) error {
+		return b.Consume(ctx, "g", []string{"commands"}, func(ctx context.Context, p *bus.Partition) {
+			partitions <- p
+			<-ctx.Done()
+		})
+	})
+	old := <-partitions
+	if err := old.Commit(t.Context(), 0, "before"); err != nil {
+		t.Fatal(err)
+	}
+	old.Abandon()
+	current := <-partitions
+	if current.Metadata != "before" {
+		t.Fatalf("comes back with %q, want \"before\"", current.Metadata)
+	}
+	if err := old.Commit(t.Context(), 0, "late"); !errors.Is(err, bus.ErrStaleGeneration) {
+		t.Fatalf("got %v: a late commit must be refused", err)
+	}
+}
+
 // offsetBelowLogStart: records that expired before they were handled are lost; the bus must say so, not
 // go on behind them as if nothing was.
 func offsetBelowLogStart(t *testing.T, c *Cluster) {
