@@ -99,7 +99,11 @@ func withTelemetry(t *telemetry.Telemetry, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := telemetry.With(r.Context(), t)
 		defer func() {
-			if v := recover(); v != nil {
+			v := recover()
+			if v == http.ErrAbortHandler { // the answer is cut off, and must not look whole
+				panic(v)
+			}
+			if v != nil {
 				t.Log.ErrorContext(ctx, "panic", "route", r.Pattern, "value_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 				endpointx.WriteProblem(ctx, w, errors.New("app: the handler panicked"))
 			}

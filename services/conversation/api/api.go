@@ -7,13 +7,12 @@ import (
 	"net/http"
 	"time"
 
-	"gocloud.dev/blob"
-
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/app"
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/telemetry"
@@ -36,7 +35,7 @@ type Config struct {
 	Sending     Sending
 	Idempotency *endpointx.Idempotency
 	// Bucket holds attachments, sealed.
-	Bucket *blob.Bucket
+	Bucket *media.Bucket
 	// Committed wakes the relay after a commit that wrote to the outbox.
 	Committed func()
 
@@ -120,7 +119,7 @@ func (a *API) Routes() []app.Route {
 		{Pattern: "POST /v1/messages/{id}/retry", Handler: endpointx.JSON(writes, a.retryMessage)},
 		{Pattern: "GET /v1/contacts", Handler: endpointx.JSON(contacts, a.listContacts)},
 		{Pattern: "GET /v1/contacts/{id}", Handler: endpointx.JSON(contacts, a.getContact)},
-		{Pattern: "GET /v1/events", Handler: http.HandlerFunc(a.streamEvents)},
+		{Pattern: "GET /v1/events", Handler: http.HandlerFunc(a.streamEvents), Stream: true},
 	}
 }
 

@@ -10,11 +10,9 @@ import (
 	"net/http"
 	"time"
 
-	"gocloud.dev/gcerrors"
-	"google.golang.org/protobuf/proto"
-
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/endpointx/problem"
+	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
@@ -34,7 +32,7 @@ func (a *API) downloadAttachment(w http.ResponseWriter, r *http.Request) {
 		problem.Write(ctx, w, err)
 		return
 	}
-	defer func() { _ = f.object.Close() }() // it was only read
+	defer func() { _ = f.plain.Close() }() // it was only read
 	first := make([]byte, 1)
 	n, err := io.ReadFull(f.plain, first) // so that a file that does not open at all is still answered as that
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -61,8 +59,7 @@ func (a *API) downloadAttachment(w http.ResponseWriter, r *http.Request) {
 // openedAttachment is one that is being read.
 type openedAttachment struct {
 	name, contentType string
-	object            io.ReadCloser
-	plain             io.Reader
+	plain             io.ReadCloser
 }
 
 func (a *API) openAttachment(ctx context.Context, id string) (*openedAttachment, error) {
@@ -97,25 +94,18 @@ func (a *API) openAttachment(ctx context.Context, id string) (*openedAttachment,
 	if at.object == "" || message.deleted != 0 {
 		return nil, problem.NotFound("attachment")
 	}
-	f := &openedAttachment{contentType: at.contentType}
 	var objectKey []byte
 	var fault error
 	o := &opening{workspace: caller.WorkspaceID}
 	o.add(key, pb.Category_CATEGORY_CONTENT, seal.OriginAttachment(at.id), func(plain []byte, err error) { objectKey, fault = plain, err })
-	o.add(message.content, pb.Category_CATEGORY_CONTENT, seal.OriginContent(message.contentID, message.contentOrder), func(plain []byte, err error) {
-		var c pb.Content
-		if err == nil && proto.Unmarshal(plain, &c) == nil {
-			for _, named := range c.GetAttachments() {
-				if named.GetId() == at.id {
-					f.name = named.GetName()
-				}
-			}
-		}
-	})
+	message.ask(o)
 	if err := o.open(ctx, a.Seal, pb.Purpose_PURPOSE_CONVERSATION); err != nil {
 		return nil, err
 	}
+	name, named := message.names(at.id)
 	switch {
+	case !named:
+		return nil, problem.NotFound("attachment")
 	case errors.Is(fault, seal.ErrGone):
 		return nil, problem.Gone("attachment")
 	case errors.Is(fault, seal.ErrRestricted):
@@ -123,22 +113,23 @@ func (a *API) openAttachment(ctx context.Context, id string) (*openedAttachment,
 	case fault != nil:
 		return nil, fault
 	}
+	f := &openedAttachment{name: name, contentType: at.contentType}
 	if f.contentType == "" {
 		f.contentType = "application/octet-stream"
 	}
 	if f.name == "" {
 		f.name = at.id
 	}
-	reader, err := a.Bucket.NewReader(ctx, at.object, nil)
-	if gcerrors.Code(err) == gcerrors.NotFound {
+	f.plain, err = a.Bucket.Open(ctx, at.object, objectKey)
+	switch {
+	case errors.Is(err, media.ErrNotFound):
 		return nil, problem.Gone("attachment")
-	}
-	if err != nil {
+	case errors.Is(err, seal.ErrForged):
+		return nil, err
+	case err != nil:
 		return nil, problem.Unavailable("the store of attachments")
 	}
-	f.object = reader
-	f.plain, err = seal.OpenReader(objectKey, reader)
-	return f, err
+	return f, nil
 }
 
 // writeJSON is for handlers whose request is no JSON.

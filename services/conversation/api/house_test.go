@@ -29,6 +29,7 @@ import (
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/seal/sealtest"
 	"tributary.dev/libs/sqldb"
@@ -89,7 +90,7 @@ func newHouse(t *testing.T, db *sqldb.DB, limits api.Limits) *house {
 		t.Fatal(err)
 	}
 	h.api, err = api.New(api.Config{
-		DB: db, Seal: h.keys, Clock: clk, Sending: send, Bucket: h.bucket, Committed: func() {}, Limits: limits,
+		DB: db, Seal: h.keys, Clock: clk, Sending: send, Bucket: media.NewBucket(h.bucket), Committed: func() {}, Limits: limits,
 		Idempotency: endpointx.NewIdempotency(db, []byte("secret"), h.time),
 	})
 	if err != nil {

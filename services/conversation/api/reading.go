@@ -262,12 +262,10 @@ func (m *messageRow) message(persons people) Message {
 	if m.status == pb.Status_STATUS_FAILED {
 		out.Error = sendError(m.errorClass, m.errorCode)
 	}
-	names := map[string]string{}
-	for _, at := range m.text.GetAttachments() {
-		names[at.GetId()] = at.GetName()
-	}
 	for _, at := range m.attachments {
-		out.Attachments = append(out.Attachments, at.attachment(names[at.id]))
+		if name, named := m.names(at.id); named {
+			out.Attachments = append(out.Attachments, at.attachment(name))
+		}
 	}
 	if text == "" && out.HTML == "" && len(out.Attachments) > 0 {
 		out.Type = out.Attachments[0].Kind
@@ -278,6 +276,20 @@ func (m *messageRow) message(persons people) Message {
 		}
 	}
 	return out
+}
+
+// names tells whether the message, as it was edited last, has an attachment, and its name. One whose
+// content does not open has all that its rows say, without names.
+func (m *messageRow) names(attachment string) (name string, named bool) {
+	if m.state != contentOpen || len(m.content.ciphertext) == 0 {
+		return "", m.state != contentDeleted
+	}
+	for _, at := range m.text.GetAttachments() {
+		if at.GetId() == attachment {
+			return at.GetName(), true
+		}
+	}
+	return "", false
 }
 
 func (at attachmentRow) attachment(name string) Attachment {

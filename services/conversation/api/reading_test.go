@@ -167,6 +167,8 @@ func TestAMessageShowsWhatHangsOnIt(t *testing.T) {
 			"declared": 1, "kind": "file", "content_type": "application/pdf", "size": 7, "at_us": 1})
 		h.insert("attachments", map[string]any{"id": uuid.NewString(), "workspace_id": us, "connection_id": connection, "message_id": id,
 			"declared": 0, "at_us": 1}) // not named by the content: it waits
+		h.insert("attachments", map[string]any{"id": uuid.NewString(), "workspace_id": us, "connection_id": connection, "message_id": id,
+			"declared": 1, "at_us": 1}) // an edit took it out
 		react := func(event, key string, order int64, removed int) {
 			h.insert("reactions", map[string]any{"event_id": event, "connection_id": connection, "external_id": "x-" + id, "message_id": id, "workspace_id": us,
 				"reaction_key": key, "author_subject": bob.ID, "order_us": order, "removed": removed, "key_id": bob.KeyID, "content_order": order, "at_us": 1,

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -15,10 +16,10 @@ import (
 
 	"github.com/gabriel-vasile/mimetype"
 	"github.com/google/uuid"
-	"gocloud.dev/blob"
 
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/endpointx/problem"
+	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
@@ -68,9 +69,10 @@ func (a *API) upload(ctx context.Context, w http.ResponseWriter, r *http.Request
 	if err != nil {
 		return Attachment{}, err
 	}
-	f := &upload{id: id.String(), name: name, subject: draft.Subject, object: "attachments/" + id.String()}
-	// Not every server lets a deadline be set; then its own holds.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(uploadTime))
+	f := &upload{id: id.String(), name: name, subject: draft.Subject, workspace: caller.WorkspaceID}
+	// Not every server lets deadlines be set; then its own hold.
+	control, deadline := http.NewResponseController(w), time.Now().Add(uploadTime)
+	_, _ = control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline.Add(time.Minute))
 	if err := f.store(ctx, a.Bucket, http.MaxBytesReader(w, r.Body, a.UploadBytes)); err != nil {
 		return Attachment{}, uploadError(ctx, err)
 	}
@@ -83,14 +85,14 @@ func (a *API) upload(ctx context.Context, w http.ResponseWriter, r *http.Request
 
 // upload is a file on its way to the bucket.
 type upload struct {
-	id, name, object, kind, contentType string
-	size                                int64
-	subject                             seal.Subject
-	key, sealedName                     *pb.SealedPart
+	id, name, workspace, object, kind, contentType string
+	size                                           int64
+	subject                                        seal.Subject
+	key, sealedName                                *pb.SealedPart
 }
 
 // store writes the sealed object; nothing is left in the bucket when it fails.
-func (f *upload) store(ctx context.Context, bucket *blob.Bucket, body io.Reader) error {
+func (f *upload) store(ctx context.Context, bucket *media.Bucket, body io.Reader) error {
 	head := make([]byte, sniffed)
 	n, err := io.ReadFull(body, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -106,42 +108,14 @@ func (f *upload) store(ctx context.Context, bucket *blob.Bucket, body io.Reader)
 	if f.name == "" {
 		f.name = f.kind + detected.Extension()
 	}
-	key := seal.NewObjectKey()
-	// Cancelling the context before Close is how gocloud discards what was written.
-	ctx, discard := context.WithCancel(ctx)
-	defer discard()
-	object, err := bucket.NewWriter(ctx, f.object, &blob.WriterOptions{ContentType: "application/octet-stream", DisableContentTypeDetection: true})
+	stored, err := bucket.Store(ctx, f.subject, &pb.AttachmentRef{Id: f.id, Kind: f.kind, ContentType: f.contentType},
+		io.MultiReader(bytes.NewReader(head), body))
 	if err != nil {
 		return err
 	}
-	if f.size, err = sealTo(object, key, head, body); err != nil {
-		discard()
-		_ = object.Close() // the first error says more
-		return err
-	}
-	if err := object.Close(); err != nil {
-		return err
-	}
-	if f.key, err = seal.Seal(f.subject, pb.Category_CATEGORY_CONTENT, seal.OriginAttachment(f.id), key); err != nil {
-		return err
-	}
+	f.object, f.size, f.key = stored.GetObject(), stored.GetSize(), stored.GetKey()
 	f.sealedName, err = seal.Seal(f.subject, pb.Category_CATEGORY_CONTENT, originUpload(f.id), []byte(f.name))
 	return err
-}
-
-func sealTo(w io.Writer, key, head []byte, rest io.Reader) (size int64, err error) {
-	sealed, err := seal.SealWriter(key, w)
-	if err != nil {
-		return 0, err
-	}
-	if _, err := sealed.Write(head); err != nil {
-		return 0, err
-	}
-	n, err := io.Copy(sealed, rest)
-	if err != nil {
-		return 0, err
-	}
-	return int64(len(head)) + n, sealed.Close()
 }
 
 // originUpload binds the name of a file that no message has taken yet.
