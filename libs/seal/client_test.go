@@ -237,35 +237,37 @@ func TestFindMakesNoSubject(t *testing.T) {
 }
 
 func TestCallersThatAskAtOnceShareCallsAndAnswers(t *testing.T) {
-	_, reg := sealtest.New(t)
-	held := &heldRegistry{Registry: reg, arrived: make(chan struct{}, 1000), release: make(chan struct{})}
-	c := seal.NewClient(held, seal.Config{}, nil)
-	const callers = 200
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	subjects := map[string]int{}
-	for i := range callers {
-		wg.Go(func() {
-			s, err := c.Acquire(context.Background(), []seal.Act{{Identity: id(fmt.Sprint("+", i%20))}, {Identity: id("+all")}})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			subjects[s[0].ID]++
-			subjects[s[1].ID]++
-		})
-	}
-	<-held.arrived
-	close(held.release)
-	wg.Wait()
-	if len(subjects) != 21 {
-		t.Errorf("%d subjects", len(subjects))
-	}
-	if n := reg.Calls("Acquire"); n > 10 {
-		t.Errorf("%d calls for %d callers", n, callers)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		_, reg := sealtest.New(t)
+		held := &heldRegistry{Registry: reg, arrived: make(chan struct{}, 1000), release: make(chan struct{})}
+		c := seal.NewClient(held, seal.Config{}, nil)
+		const callers = 200
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		subjects := map[string]int{}
+		for i := range callers {
+			wg.Go(func() {
+				s, err := c.Acquire(context.Background(), []seal.Act{{Identity: id(fmt.Sprint("+", i%20))}, {Identity: id("+all")}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				subjects[s[0].ID]++
+				subjects[s[1].ID]++
+			})
+		}
+		synctest.Wait() // all have asked
+		close(held.release)
+		wg.Wait()
+		if len(subjects) != 21 {
+			t.Errorf("%d subjects", len(subjects))
+		}
+		if n := reg.Calls("Acquire"); n > 5 {
+			t.Errorf("%d calls for %d callers", n, callers)
+		}
+	})
 }
 
 func TestOneCallersFaultFailsNobodyElse(t *testing.T) {

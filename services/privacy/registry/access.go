@@ -32,15 +32,15 @@ import (
 type AccessConfig struct {
 	// Tokens, "service:token,service:token". A service may have two while one is replaced. With mutual TLS
 	// a certificate's common name is the service instead.
-	Tokens string `env:"TRIBUTARY_REGISTRY_TOKENS"`
+	Tokens string `env:"TRIBUTARY_REGISTRY_TOKENS" doc:"who may call, by which token: service:token,service:token; a service may have two"`
 	// Rate bounds what each service may ask for, in items a second; it may ask for as many at once.
-	Rate int `env:"TRIBUTARY_REGISTRY_RATE"`
+	Rate int `env:"TRIBUTARY_REGISTRY_RATE" doc:"items a second that each service may ask for"`
 	// CertFile and KeyFile switch TLS on; with ClientCAFile callers must have certificates of that CA.
-	CertFile     string `env:"TRIBUTARY_REGISTRY_SERVER_CERT"`
-	KeyFile      string `env:"TRIBUTARY_REGISTRY_SERVER_KEY"`
-	ClientCAFile string `env:"TRIBUTARY_REGISTRY_CLIENT_CA"`
+	CertFile     string `env:"TRIBUTARY_REGISTRY_SERVER_CERT" doc:"certificate of the registry; with it TLS is on"`
+	KeyFile      string `env:"TRIBUTARY_REGISTRY_SERVER_KEY" doc:"its key"`
+	ClientCAFile string `env:"TRIBUTARY_REGISTRY_CLIENT_CA" doc:"CA of the services' certificates; with it they stand for tokens"`
 	// Services that may call by certificate, "service,service".
-	Services string `env:"TRIBUTARY_REGISTRY_SERVICES"`
+	Services string `env:"TRIBUTARY_REGISTRY_SERVICES" doc:"services that may call by certificate: service,service"`
 }
 
 // DefaultAccess has nobody call.

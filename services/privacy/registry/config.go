@@ -9,23 +9,23 @@ import (
 // Config of the registry.
 type Config struct {
 	// EpochEvery is how often the epoch turns by itself.
-	EpochEvery time.Duration `env:"TRIBUTARY_REGISTRY_EPOCH_EVERY"`
+	EpochEvery time.Duration `env:"TRIBUTARY_REGISTRY_EPOCH_EVERY" doc:"how often the epoch turns: what was erased before is in no backup after"`
 	// TurnWithin is how long a turn may take: what a certificate allows for.
-	TurnWithin time.Duration `env:"TRIBUTARY_REGISTRY_TURN_WITHIN"`
+	TurnWithin time.Duration `env:"TRIBUTARY_REGISTRY_TURN_WITHIN" doc:"how long a turn may take; certificates allow for it"`
 	// BackupEvery is how often the registry is backed up besides.
-	BackupEvery time.Duration `env:"TRIBUTARY_REGISTRY_BACKUP_EVERY"`
+	BackupEvery time.Duration `env:"TRIBUTARY_REGISTRY_BACKUP_EVERY" doc:"how often the registry is backed up besides"`
 	// BackupDir holds the backups. Put it on another disk than the database.
-	BackupDir string `env:"TRIBUTARY_REGISTRY_BACKUP_DIR"`
+	BackupDir string `env:"TRIBUTARY_REGISTRY_BACKUP_DIR" doc:"folder of the backups: on another disk than the database; empty: backups in the service's data folder"`
 	// ErasedListEvery is how long one list of erased identities is written to; three are kept.
-	ErasedListEvery time.Duration `env:"TRIBUTARY_REGISTRY_ERASED_LIST_EVERY"`
+	ErasedListEvery time.Duration `env:"TRIBUTARY_REGISTRY_ERASED_LIST_EVERY" doc:"how long one list of erased identities is written to; three are kept"`
 	// SpoolKeyEvery is how often a new spool key is published.
-	SpoolKeyEvery time.Duration `env:"TRIBUTARY_REGISTRY_SPOOL_KEY_EVERY"`
+	SpoolKeyEvery time.Duration `env:"TRIBUTARY_REGISTRY_SPOOL_KEY_EVERY" doc:"how often a new spool key is published"`
 	// SpoolKeyKept is how long a spool key's private half is kept after its successor was published.
-	SpoolKeyKept time.Duration `env:"TRIBUTARY_REGISTRY_SPOOL_KEY_KEPT"`
+	SpoolKeyKept time.Duration `env:"TRIBUTARY_REGISTRY_SPOOL_KEY_KEPT" doc:"how long a spool key opens after its successor was published"`
 	// SweepAfter is how long nobody has acquired a subject that is swept when nobody stores anything for it.
-	SweepAfter time.Duration `env:"TRIBUTARY_REGISTRY_SWEEP_AFTER"`
+	SweepAfter time.Duration `env:"TRIBUTARY_REGISTRY_SWEEP_AFTER" doc:"how long an unused subject is kept"`
 	// Upkeep is how often it is looked whether any of this is due.
-	Upkeep time.Duration `env:"TRIBUTARY_REGISTRY_UPKEEP"`
+	Upkeep time.Duration `env:"TRIBUTARY_REGISTRY_UPKEEP" doc:"how often it is looked whether any of this is due"`
 }
 
 // Defaults of the settings.
