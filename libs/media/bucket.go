@@ -59,8 +59,11 @@ func OpenBucket(ctx context.Context, bucketURL string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("media: open bucket: %w", err)
 	}
-	return &Bucket{b}, nil
+	return NewBucket(b), nil
 }
+
+// NewBucket keeps attachments in b, and closes it.
+func NewBucket(b *blob.Bucket) *Bucket { return &Bucket{b} }
 
 // Close closes the bucket.
 func (b *Bucket) Close() error { return b.bucket.Close() }

@@ -101,11 +101,11 @@ func (b *batch) lockInvolved(ctx context.Context) error {
 	return nil
 }
 
-// participants notes who takes part in groups.
+// participants notes who writes in groups.
 func (b *batch) participants(ctx context.Context) error {
 	unique := map[[2]string]bool{}
-	for e := range b.of(pb.EventType_EVENT_TYPE_MESSAGE, pb.EventType_EVENT_TYPE_REACTION, pb.EventType_EVENT_TYPE_MEMBERSHIP) {
-		if e.GetThread().GetGroup() && e.GetAuthorSubject() != "" && e.GetConversationKey() != "" {
+	for e := range b.of(pb.EventType_EVENT_TYPE_MESSAGE) {
+		if e.GetThread().GetGroup() && e.GetAuthorSubject() != "" {
 			unique[[2]string{e.GetConversationKey(), e.GetAuthorSubject()}] = true
 		}
 	}

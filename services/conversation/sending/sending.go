@@ -34,6 +34,8 @@ type Config struct {
 	// Late is how long after a command's position an adapter may still begin its call; 0 is 5 minutes.
 	// The adapters' setting must be the same.
 	Late time.Duration
+	// LongestCall bounds one call to a provider; 0 is the channel's own.
+	LongestCall time.Duration
 	// Expiry ends what has not been sent; 0 is 24 hours.
 	Expiry time.Duration
 	// PerConnection bounds the outstanding commands of a connection; 0 is 64.
@@ -94,8 +96,11 @@ func (s *Sending) Wake() {
 	}
 }
 
-// longestCall is how long after its last moment to begin an adapter's call may take.
-func longestCall(channelName string) time.Duration {
+// longestCall is how long an adapter's call may take.
+func (s *Sending) longestCall(channelName string) time.Duration {
+	if s.cfg.LongestCall > 0 {
+		return s.cfg.LongestCall
+	}
 	if f, ok := channel.Lookup(channelName); ok && f.LongestCall > 0 {
 		return time.Duration(f.LongestCall) * time.Second
 	}

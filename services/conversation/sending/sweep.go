@@ -73,7 +73,7 @@ func (s *Sending) lose(ctx context.Context, tx *sql.Tx, c *store.Conversation) (
 		if err != nil {
 			return nil, err
 		}
-		last := position + (s.cfg.Late + longestCall(c.Channel)).Microseconds()
+		last := position + (s.cfg.Late + s.longestCall(c.Channel)).Microseconds()
 		over = over || s.clock.NowMicros() > last
 	}
 	if !over {

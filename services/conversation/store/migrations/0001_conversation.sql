@@ -102,11 +102,12 @@ CREATE TABLE conversations (
 );
 CREATE INDEX conversations_workspace ON conversations (workspace_id, last_us, id);
 CREATE INDEX conversations_contact ON conversations (contact_id) WHERE contact_id <> '';
+CREATE INDEX conversations_own ON conversations (own_subject) WHERE own_subject <> '';
 CREATE INDEX conversations_outstanding ON conversations (out_connection, out_us) WHERE out_message <> '';
 CREATE INDEX conversations_next ON conversations (connection_id, next_us) WHERE next_us > 0 AND out_message = '' AND parked = 0;
 CREATE INDEX conversations_parked ON conversations (connection_id) WHERE parked = 1;
 
--- Who takes part in a group.
+-- Who writes in a group.
 CREATE TABLE participants (
     conversation_id TEXT NOT NULL,
     subject_id      TEXT NOT NULL,

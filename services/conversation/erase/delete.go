@@ -1,0 +1,189 @@
+package erase
+
+import (
+	"context"
+	"database/sql"
+	"maps"
+	"slices"
+
+	"tributary.dev/libs/sqldb"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/store"
+)
+
+// Holdings are what this service declares to store of people.
+func Holdings() []*pb.Holder_Holding {
+	hold := func(storeName string, category pb.Category, purpose string) *pb.Holder_Holding {
+		return &pb.Holder_Holding{Store: storeName, Category: category, Purpose: purpose}
+	}
+	const content, profile = pb.Category_CATEGORY_CONTENT, pb.Category_CATEGORY_PROFILE
+	return []*pb.Holder_Holding{
+		hold("messages", content, "conversations with a workspace, both directions, and members' notes"),
+		hold("edits", content, "earlier wordings of messages, as long as a copy may come"),
+		hold("reactions", content, "reactions to messages"),
+		hold("attachments", content, "files of messages; the files lie in the bucket under attachments/"),
+		hold("uploads", content, "files that members have uploaded to send to the person"),
+		hold("contacts", profile, "who a workspace is in conversation with"),
+		hold("identities", profile, "how a person is addressed on a channel"),
+		hold("profiles", profile, "names and pictures that a person's provider gives"),
+		hold("unknown_events", content, "events that this version can't read, kept as they came"),
+		hold("consents", profile, "whether a person may be written to: ids and times, kept as a record"),
+		hold("outbox", content, "commands on their way to the provider, for 7 days"),
+	}
+}
+
+// erasure of one subject in one transaction.
+type erasure struct {
+	tx               *sql.Tx
+	subject, contact string
+	now              int64
+	ack              *pb.PrivacyAck
+
+	// direct are the person's one-to-one conversations, orphaned the groups that nobody else alive is in.
+	direct, orphaned []string
+	// own are the messages to be deleted: those of the former, and the person's own in other groups.
+	own []string
+}
+
+// find collects and counts what there is of the subject.
+func (e *erasure) find(ctx context.Context) error {
+	if err := e.list(ctx, &e.direct, "SELECT id FROM conversations WHERE contact_id = $1 ORDER BY id", e.contact); err != nil {
+		return err
+	}
+	// A group's own subject is nobody's; what members wrote under it is counted when asked for.
+	var groups, owned []string
+	if err := e.list(ctx, &owned, "SELECT id FROM conversations WHERE own_subject = $1 ORDER BY id", e.subject); err != nil {
+		return err
+	}
+	if err := e.list(ctx, &groups, "SELECT conversation_id FROM participants WHERE subject_id = $1 ORDER BY conversation_id", e.subject); err != nil {
+		return err
+	}
+	messages := map[string]bool{}
+	for _, conversation := range slices.Concat(e.direct, owned) {
+		if err := e.messagesOf(ctx, messages, "conversation_id = $1", conversation); err != nil {
+			return err
+		}
+	}
+	for _, group := range groups {
+		if err := e.group(ctx, messages, group); err != nil {
+			return err
+		}
+	}
+	e.own = slices.Sorted(maps.Keys(messages))
+	e.ack.Found["messages"] = int64(len(e.own))
+	e.ack.Found["conversations"] = int64(len(e.direct) + len(e.orphaned))
+	for what, query := range map[string]string{
+		"edits":          "SELECT COUNT(*) FROM edits WHERE content_subject = $1 OR author_subject = $1",
+		"reactions":      "SELECT COUNT(*) FROM reactions WHERE author_subject = $1",
+		"attachments":    "SELECT COUNT(*) FROM attachments WHERE subject_id = $1",
+		"uploads":        "SELECT COUNT(*) FROM uploads WHERE subject_id = $1",
+		"identities":     "SELECT COUNT(*) FROM identities WHERE subject_id = $1",
+		"profiles":       "SELECT COUNT(*) FROM profiles WHERE subject_id = $1",
+		"contacts":       "SELECT COUNT(*) FROM contacts WHERE subject_id = $1",
+		"unknown_events": "SELECT COUNT(*) FROM unknown_events WHERE subject_id = $1",
+	} {
+		var n int64
+		if err := e.tx.QueryRowContext(ctx, query, e.subject).Scan(&n); err != nil {
+			return err
+		}
+		e.ack.Found[what] = n
+	}
+	var consents int64
+	if err := e.tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM consents WHERE subject_id = $1", e.subject).Scan(&consents); err != nil {
+		return err
+	}
+	if consents > 0 {
+		e.ack.Kept["consents"] = consents
+	}
+	return nil
+}
+
+// group collects the person's messages in a group, or all of them where nobody else alive is in it. What
+// others wrote there stays, and is counted.
+func (e *erasure) group(ctx context.Context, messages map[string]bool, group string) error {
+	var others int64
+	if err := e.tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM participants p JOIN subjects s ON s.id = p.subject_id
+		WHERE p.conversation_id = $1 AND p.subject_id <> $2 AND s.gone = 0`, group, e.subject).Scan(&others); err != nil {
+		return err
+	}
+	if others == 0 {
+		e.orphaned = append(e.orphaned, group)
+		return e.messagesOf(ctx, messages, "conversation_id = $1", group)
+	}
+	if err := e.messagesOf(ctx, messages, "conversation_id = $1 AND author_subject = $2", group, e.subject); err != nil {
+		return err
+	}
+	var kept int64
+	err := e.tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM messages WHERE conversation_id = $1 AND direction <> 'inbound' AND author_subject = ''", group).Scan(&kept)
+	if kept > 0 {
+		e.ack.Kept["group_content"] += kept
+	}
+	return err
+}
+
+// delete deletes all that find found, and notes it. Objects of the bucket are deleted after the commit.
+func (e *erasure) delete(ctx context.Context) error {
+	whole := slices.Sorted(slices.Values(slices.Concat(e.direct, e.orphaned)))
+	if _, err := store.LockConversations(ctx, e.tx, whole); err != nil {
+		return err
+	}
+	moved, err := store.DeleteMessages(ctx, e.tx, e.now, e.own)
+	if err != nil {
+		return err
+	}
+	for _, table := range []string{"attachments", "uploads"} {
+		var objects []string
+		if err := e.list(ctx, &objects, "DELETE FROM "+table+" WHERE subject_id = $1 RETURNING object", e.subject); err != nil {
+			return err
+		}
+		if err := store.DeleteObjects(ctx, e.tx, e.now, objects); err != nil {
+			return err
+		}
+	}
+	for _, statement := range []string{
+		"DELETE FROM edits WHERE content_subject = $1 OR author_subject = $1",
+		"DELETE FROM reactions WHERE author_subject = $1",
+		"DELETE FROM identities WHERE subject_id = $1",
+		"DELETE FROM profiles WHERE subject_id = $1",
+		"DELETE FROM contacts WHERE subject_id = $1",
+		"DELETE FROM unknown_events WHERE subject_id = $1",
+		"DELETE FROM participants WHERE subject_id = $1",
+	} {
+		if _, err := e.tx.ExecContext(ctx, statement, e.subject); err != nil {
+			return err
+		}
+	}
+	for _, chunk := range store.Chunks(whole) {
+		list, args := sqldb.In(1, chunk)
+		for _, statement := range []string{
+			"DELETE FROM outbox WHERE conversation_id IN (" + list + ") AND topic LIKE 'outbound.%'",
+			"DELETE FROM participants WHERE conversation_id IN (" + list + ")",
+			"DELETE FROM conversations WHERE id IN (" + list + ")",
+		} {
+			if _, err := e.tx.ExecContext(ctx, statement, args...); err != nil {
+				return err
+			}
+		}
+	}
+	maps.Copy(e.ack.Deleted, e.ack.Found)
+	return store.Bounds(ctx, e.tx, moved)
+}
+
+func (e *erasure) messagesOf(ctx context.Context, into map[string]bool, where string, args ...any) error {
+	var ids []string
+	err := e.list(ctx, &ids, "SELECT id FROM messages WHERE "+where, args...)
+	for _, id := range ids {
+		into[id] = true
+	}
+	return err
+}
+
+// list appends the one column of a statement to into.
+func (e *erasure) list(ctx context.Context, into *[]string, query string, args ...any) error {
+	return sqldb.Query(ctx, e.tx, query, args, func(rows *sql.Rows) error {
+		var value string
+		err := rows.Scan(&value)
+		*into = append(*into, value)
+		return err
+	})
+}
