@@ -183,7 +183,7 @@ func rough(t *testing.T, kit Kit, samples []sample) {
 				try(t, kit, adapter, s.with(body))
 			}
 			bare := s
-			bare.header, bare.target = nil, "/webhooks/x/y"
+			bare.header, bare.target = http.Header{}, "/webhooks/x/y"
 			try(t, kit, adapter, bare)
 			oversize := slices.Repeat([]byte("{\"a\":[\"%F0%9F\"]}&"), int(kit.Features.BodyLimit/16))
 			try(t, kit, adapter, s.with(oversize))
