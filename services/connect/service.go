@@ -1,0 +1,159 @@
+package connect
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"tributary.dev/libs/access"
+	"tributary.dev/libs/accounts"
+	"tributary.dev/libs/app"
+	"tributary.dev/libs/bus"
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/sqldb"
+)
+
+// Service is the descriptor.
+var Service = app.Service{
+	Name:   "connect",
+	Config: func() any { return &Config{ReconcileEvery: time.Minute} },
+	Build:  build,
+}
+
+// Config is connect's own settings.
+type Config struct {
+	ReconcileEvery time.Duration `env:"TRIBUTARY_CONNECT_RECONCILE_EVERY" doc:"how often the topics are compared with the database, and what differs is published again"`
+	NewOwnerKey    bool          `env:"TRIBUTARY_CONNECT_NEW_OWNER_KEY" doc:"at this start, make a further owner key of the operator's workspace and write it to api-key in the data folder, if that file is not there: for those who lost theirs"`
+}
+
+// Validate joins all faults.
+func (c *Config) Validate() error {
+	if c.ReconcileEvery <= 0 {
+		return errors.New("TRIBUTARY_CONNECT_RECONCILE_EVERY: must be more than 0")
+	}
+	return nil
+}
+
+// ValidateWith adds what connect asks of the common settings.
+func (c *Config) ValidateWith(common app.Common) error {
+	if common.KeeperURL == "" {
+		return errors.New("TRIBUTARY_KEEPER_URL: is required: credentials are stored sealed")
+	}
+	return nil
+}
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+//go:embed openapi.yaml
+var openAPI []byte
+
+// service is what the handlers stand on.
+type service struct {
+	db        *sqldb.DB
+	idem      *endpointx.Idempotency
+	relay     *relay
+	keepers   *keepers
+	now       func() time.Time
+	publicURL string
+	log       *slog.Logger
+}
+
+func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
+	cfg := d.Settings.(*Config)
+	db, err := d.OpenDB(ctx, "connect", migrations)
+	if err != nil {
+		return nil, err
+	}
+	keepers, err := openKeepers(ctx, d.Common)
+	if err != nil {
+		return nil, err
+	}
+	if err := bootstrap(ctx, db, d.Common.Data, cfg.NewOwnerKey, d.Clock.Now, d.Log); err != nil {
+		return nil, errors.Join(fmt.Errorf("bootstrap: %w", err), keepers.close())
+	}
+	s := &service{
+		db:        db,
+		idem:      endpointx.NewIdempotency(db, d.Secret("idempotency"), d.Clock.Now),
+		relay:     newRelay(db, d.Bus, d.Clock, d.Log),
+		keepers:   keepers,
+		now:       d.Clock.Now,
+		publicURL: d.Common.PublicURL,
+		log:       d.Log,
+	}
+	reconcile, err := newReconciler(db, d.Bus, s.relay, cfg.ReconcileEvery, d.Meter)
+	if err != nil {
+		return nil, errors.Join(err, keepers.close())
+	}
+	revocations, err := newRevocations(s, d.Meter)
+	if err != nil {
+		return nil, errors.Join(err, keepers.close())
+	}
+	inbound := inboundTopics()
+	return &app.Parts{
+		Routes: s.routes(),
+		Topics: append(append(accounts.Topics(), access.Topic()), inbound...),
+		Subscriptions: []bus.Subscription{{
+			Group: "connect", Topics: names(inbound), Handle: revocations.handle,
+		}},
+		Jobs: []app.Job{
+			{Name: "relay", Run: s.relay.run},
+			{Name: "reconcile", Run: reconcile.run},
+			{Name: "idempotency", Run: s.idem.Run},
+		},
+		OpenAPI: openAPI,
+		Close:   keepers.close,
+	}, nil
+}
+
+func (s *service) routes() []app.Route {
+	route := func(pattern string, h http.Handler) app.Route { return app.Route{Pattern: pattern, Handler: h} }
+	read := func(scope string) endpointx.Options { return endpointx.Options{Scope: scope} }
+	create := func(scope string) endpointx.Options {
+		return endpointx.Options{Scope: scope, Status: http.StatusCreated, Idempotency: s.idem}
+	}
+	change := func(scope string) endpointx.Options { return endpointx.Options{Scope: scope} }
+	remove := func(scope string) endpointx.Options {
+		return endpointx.Options{Scope: scope, Status: http.StatusNoContent}
+	}
+	return []app.Route{
+		route("GET /v1/workspaces", endpointx.JSON(read(access.WorkspacesWrite), s.listWorkspaces)),
+		route("POST /v1/workspaces", endpointx.JSON(create(access.WorkspacesWrite), s.createWorkspace)),
+		route("GET /v1/members", endpointx.JSON(read(access.MembersRead), s.listMembers)),
+		route("POST /v1/members", endpointx.JSON(create(access.MembersWrite), s.createMember)),
+		route("GET /v1/keys", endpointx.JSON(read(access.KeysRead), s.listKeys)),
+		route("POST /v1/keys", endpointx.JSON(create(access.KeysWrite), s.createKey)),
+		route("DELETE /v1/keys/{id}", endpointx.JSON(remove(access.KeysWrite), s.revokeKey)),
+		route("GET /v1/apps", endpointx.JSON(read(access.AppsRead), s.listApps)),
+		route("POST /v1/apps", endpointx.JSON(create(access.AppsWrite), s.createApp)),
+		route("PATCH /v1/apps/{id}", endpointx.JSON(change(access.AppsWrite), s.changeApp)),
+		route("DELETE /v1/apps/{id}", endpointx.JSON(remove(access.AppsWrite), s.deleteApp)),
+		route("GET /v1/connections", endpointx.JSON(read(access.ConnectionsRead), s.listConnections)),
+		route("POST /v1/connections", endpointx.JSON(create(access.ConnectionsWrite), s.connectAccount)),
+		route("GET /v1/connections/{id}", endpointx.JSON(read(access.ConnectionsRead), s.getConnection)),
+		route("PATCH /v1/connections/{id}", endpointx.JSON(change(access.ConnectionsWrite), s.changeConnection)),
+		route("DELETE /v1/connections/{id}", endpointx.JSON(remove(access.ConnectionsWrite), s.disconnect)),
+	}
+}
+
+// inboundTopics are those that revocations come on, with the settings the adapters give them.
+func inboundTopics() []bus.Topic {
+	var topics []bus.Topic
+	for _, name := range channel.Names() {
+		topics = append(topics, bus.Topic{Name: "inbound." + name, Retention: 14 * 24 * time.Hour})
+	}
+	return topics
+}
+
+func names(topics []bus.Topic) []string {
+	out := make([]string, len(topics))
+	for i, t := range topics {
+		out[i] = t.Name
+	}
+	return out
+}
