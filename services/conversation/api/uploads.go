@@ -22,6 +22,7 @@ import (
 	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/sqldb"
+	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/sending"
 	"tributary.dev/services/conversation/store"
@@ -69,61 +70,92 @@ func (a *API) upload(ctx context.Context, w http.ResponseWriter, r *http.Request
 	if err != nil {
 		return Attachment{}, err
 	}
-	f := &upload{id: id.String(), name: name, subject: draft.Subject, workspace: caller.WorkspaceID}
 	// Not every server lets deadlines be set; then its own hold.
 	control, deadline := http.NewResponseController(w), time.Now().Add(uploadTime)
 	_, _ = control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline.Add(time.Minute))
+	f := &upload{conversation: r.PathValue("id"), name: name, subject: draft.Subject, ref: &pb.AttachmentRef{Id: id.String()}}
 	if err := f.store(ctx, a.Bucket, http.MaxBytesReader(w, r.Body, a.UploadBytes)); err != nil {
-		return Attachment{}, uploadError(ctx, err)
+		return Attachment{}, err
 	}
-	if err := a.keepUpload(ctx, caller.WorkspaceID, r.PathValue("id"), f); err != nil {
-		return Attachment{}, errors.Join(err, a.Bucket.Delete(context.WithoutCancel(ctx), f.object))
+	if err := a.keepUpload(ctx, f); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return Attachment{}, errors.Join(err, a.Bucket.Delete(ctx, f.ref.GetObject()))
 	}
 	// No address yet: it is nobody's to read before a message has taken it.
-	return Attachment{ID: f.id, Kind: f.kind, Name: f.name, ContentType: f.contentType, Size: f.size, State: "stored"}, nil
+	return Attachment{ID: f.ref.GetId(), Kind: f.ref.GetKind(), Name: f.name, ContentType: f.ref.GetContentType(), Size: f.ref.GetSize(), State: "stored"}, nil
 }
 
 // upload is a file on its way to the bucket.
 type upload struct {
-	id, name, workspace, object, kind, contentType string
-	size                                           int64
-	subject                                        seal.Subject
-	key, sealedName                                *pb.SealedPart
+	conversation, name string
+	subject            seal.Subject
+	ref                *pb.AttachmentRef
 }
 
-// store writes the sealed object; nothing is left in the bucket when it fails.
+// store tells the file's type from its first bytes and stores it; nothing is kept when it fails. The error
+// is a Problem.
 func (f *upload) store(ctx context.Context, bucket *media.Bucket, body io.Reader) error {
+	from := &source{Reader: body}
 	head := make([]byte, sniffed)
-	n, err := io.ReadFull(body, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		if errors.Is(err, io.EOF) {
-			return problem.Malformed("the file is empty")
+	n, err := io.ReadFull(from, head)
+	if n == 0 && errors.Is(err, io.EOF) {
+		return problem.Malformed("the file is empty")
+	}
+	if err == nil || errors.Is(from.err, io.EOF) {
+		detected := mimetype.Detect(head[:n])
+		f.ref.ContentType, _, _ = mime.ParseMediaType(detected.String())
+		f.ref.Kind = kindOf(f.ref.ContentType)
+		if f.name == "" {
+			f.name = f.ref.Kind + detected.Extension()
 		}
-		return err
+		var stored *pb.AttachmentRef
+		if stored, err = bucket.Store(ctx, f.subject, f.ref, io.MultiReader(bytes.NewReader(head[:n]), from)); err == nil {
+			f.ref = stored
+			return nil
+		}
 	}
-	head = head[:n]
-	detected := mimetype.Detect(head)
-	f.contentType, _, _ = mime.ParseMediaType(detected.String())
-	f.kind = kindOf(f.contentType)
-	if f.name == "" {
-		f.name = f.kind + detected.Extension()
-	}
-	stored, err := bucket.Store(ctx, f.subject, &pb.AttachmentRef{Id: f.id, Kind: f.kind, ContentType: f.contentType},
-		io.MultiReader(bytes.NewReader(head), body))
+	return from.fault(ctx, err)
+}
+
+// source remembers whether it was the client who failed.
+type source struct {
+	io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (n int, err error) {
+	n, err = s.Reader.Read(p)
 	if err != nil {
-		return err
+		s.err = err
 	}
-	f.object, f.size, f.key = stored.GetObject(), stored.GetSize(), stored.GetKey()
-	f.sealedName, err = seal.Seal(f.subject, pb.Category_CATEGORY_CONTENT, originUpload(f.id), []byte(f.name))
-	return err
+	return n, err
+}
+
+func (s *source) fault(ctx context.Context, err error) error {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(s.err, &tooLarge):
+		return problem.TooLarge()
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case s.err != nil && !errors.Is(s.err, io.EOF):
+		return problem.Malformed("the body ended early")
+	}
+	telemetry.From(ctx).Log.WarnContext(ctx, "attachment was not stored", "error", err)
+	return problem.Unavailable("the store of attachments")
 }
 
 // originUpload binds the name of a file that no message has taken yet.
 func originUpload(id string) seal.Origin { return seal.Origin("upload/" + id) }
 
-func (a *API) keepUpload(ctx context.Context, workspace, conversation string, f *upload) error {
+func (a *API) keepUpload(ctx context.Context, f *upload) error {
+	name, err := seal.Seal(f.subject, pb.Category_CATEGORY_CONTENT, originUpload(f.ref.GetId()), []byte(f.name))
+	if err != nil {
+		return err
+	}
 	return a.DB.Tx(ctx, func(tx *sql.Tx) error {
-		alive, err := store.LockSubjects(ctx, tx, []store.Subject{{ID: f.subject.ID, Workspace: workspace, KeyID: f.subject.KeyID}})
+		alive, err := store.LockSubjects(ctx, tx, []store.Subject{{ID: f.subject.ID, Workspace: f.subject.Workspace, KeyID: f.subject.KeyID}})
 		if err != nil {
 			return err
 		}
@@ -132,8 +164,8 @@ func (a *API) keepUpload(ctx context.Context, workspace, conversation string, f 
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO uploads (id, workspace_id, conversation_id, subject_id, key_id, object_key, name,
 			kind, content_type, size, object, at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-			f.id, workspace, conversation, f.subject.ID, f.subject.KeyID, f.key.GetCiphertext(), f.sealedName.GetCiphertext(),
-			f.kind, f.contentType, f.size, f.object, a.Clock.NowMicros())
+			f.ref.GetId(), f.subject.Workspace, f.conversation, f.subject.ID, f.subject.KeyID, f.ref.GetKey().GetCiphertext(), name.GetCiphertext(),
+			f.ref.GetKind(), f.ref.GetContentType(), f.ref.GetSize(), f.ref.GetObject(), a.Clock.NowMicros())
 		return err
 	})
 }
@@ -199,23 +231,6 @@ func takeUploads(ctx context.Context, tx *sql.Tx, conversation string, ids []str
 		return errors.Join(err, notUploaded())
 	}
 	return nil
-}
-
-// uploadError tells the client's faults from ours.
-func uploadError(ctx context.Context, err error) error {
-	var tooLarge *http.MaxBytesError
-	var known *problem.Problem
-	switch {
-	case errors.As(err, &tooLarge):
-		return problem.TooLarge()
-	case errors.As(err, &known):
-		return err
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return problem.Malformed("the body ended early")
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return err
 }
 
 // fileName reads the name of a Content-Disposition (RFC 6266): the last element of what may be a path,
