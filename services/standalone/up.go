@@ -65,7 +65,7 @@ func prepare(environ []string) (*mesh, error) {
 	var tokens []string
 	targets := []any{&m.common}
 	for _, s := range services() {
-		u := app.Unit{Service: s, RegistryToken: rand.Text()}
+		u := app.Unit{Service: s, RegistryToken: rand.Text() + rand.Text()}
 		if s.Config != nil {
 			u.Settings = s.Config()
 			targets = append(targets, u.Settings)
