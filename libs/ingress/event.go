@@ -127,8 +127,8 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
 	o.msg = bus.Message{
 		Topic: in.topic, Key: key, Value: value,
 		Headers: telemetry.EventHeaders(telemetry.Extract(ctx, it.Trace), event.GetId(),
-			"dev.tributary.channel."+strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_")),
-			"/connections/"+it.Connection, event.GetOrderUs()),
+			"tributary."+strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_")),
+			"tributary/"+in.Adapter.Name(), event.GetOrderUs()),
 	}
 	return o
 }

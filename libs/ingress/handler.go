@@ -54,7 +54,7 @@ func (in *Ingress) take(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	arrived, received := time.Now(), in.Clock.Now()
 	challenger, challenges := in.Adapter.(channel.Challenger)
-	if r.Method != http.MethodPost && !(r.Method == http.MethodGet && challenges) {
+	if taken := r.Method == http.MethodPost || r.Method == http.MethodGet && challenges; !taken {
 		return channel.Reply{}, refused(http.StatusMethodNotAllowed, "method", "This method is not taken here")
 	}
 	body, err := in.body(w, r)

@@ -128,7 +128,9 @@ func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Fe
 			{Pattern: "POST " + pattern, Handler: in, Public: true},
 			{Pattern: "GET " + pattern, Handler: in, Public: true},
 		},
-		Topics: []bus.Topic{{Name: in.topic, Retention: 14 * 24 * time.Hour}},
+		Topics: append(accounts.Topics(),
+			bus.Topic{Name: SpoolKeysTopic, Compacted: true},
+			bus.Topic{Name: in.topic, Retention: 14 * 24 * time.Hour}),
 		Jobs: []app.Job{
 			{Name: "accounts", Run: a.Run},
 			{Name: "spoolkeys", Run: keys.Run},

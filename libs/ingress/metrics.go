@@ -75,10 +75,8 @@ func typed(word string) attribute.KeyValue { return attribute.String("type", lab
 // label makes a metric's label of a word of a provider's vocabulary; what does not look like one is
 // "other".
 func label(word string) string {
-	odd := strings.ContainsFunc(word, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '_' || r == '.' || r == '/' || r == '-')
-	})
-	if word == "" || len(word) > 64 || odd {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_./-"
+	if word == "" || len(word) > 64 || strings.Trim(word, letters) != "" {
 		return "other"
 	}
 	return word

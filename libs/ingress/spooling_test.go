@@ -177,8 +177,8 @@ func TestWhatCannotBeKeptIsRefused(t *testing.T) {
 	refused := func(t *testing.T, m *ingresstest.Mesh, code string) {
 		t.Helper()
 		answer := m.Do(signed(today, "app", body(t, direct("a1", "refused"))))
-		require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
-		require.NotEmpty(t, answer.Header.Get("Retry-After"))
+		require.Equal(t, http.StatusServiceUnavailable, answer.Code)
+		require.NotEmpty(t, answer.Header().Get("Retry-After"))
 		text, err := io.ReadAll(answer.Body)
 		require.NoError(t, err)
 		require.Contains(t, string(text), `"`+code+`"`)
@@ -243,7 +243,7 @@ func TestAPersonErasedMeanwhileStaysErased(t *testing.T) {
 		body := fmt.Appendf(nil, `{"SignedAt":%q,"Events":[{"Type":"message","Account":"a1","Key":"old","ExternalID":"x","Author":{"Kind":"courier_user","Value":"user-%s"},"Content":{"Text":"t"},"Thread":{"ID":"g","Group":true}}]}`,
 			time.Now().Add(-time.Hour).Format(time.RFC3339), canary)
 		m.Restart(t)
-		require.Equal(t, http.StatusOK, m.Do(signed(today, "app", body)).StatusCode)
+		require.Equal(t, http.StatusOK, m.Do(signed(today, "app", body)).Code)
 		events := m.Publisher.Events(t)
 		require.Equal(t, pb.EventType_EVENT_TYPE_ERASED, events[len(events)-1].GetType())
 		require.Equal(t, made, m.Registry.Subjects())
@@ -285,7 +285,7 @@ func TestFaultsOfTheDataAreSetAsideAndDelayNone(t *testing.T) {
 		m := newMesh(t)
 		m.Publisher.SetAway(true)
 		require.Equal(t, http.StatusOK, post(t, m, direct("a1", "1"), channel.Event{Type: "riddle", Account: "a1", Key: "r"}, direct("a1", "2")))
-		require.NoError(t, m.Ingress.Close())
+		require.NoError(t, m.Close())
 		s, err := spool.Open(spool.Config{Dir: filepath.Join(m.Config().DataDir, "spool"), MaxBytes: 1 << 20})
 		require.NoError(t, err)
 		forged, err := proto.Marshal(&pb.SpoolEntry{SpoolKeyId: m.Registry.SpoolKey().GetId(), Enc: []byte("e"), SealedKey: []byte("k"), Ciphertext: []byte("c")})
@@ -377,11 +377,11 @@ func TestKilledWhileSpooling(t *testing.T) {
 	require.Equal(t, http.StatusOK, post(t, m, direct("a1", "dying")))
 	whole, err := os.ReadFile(segment)
 	require.NoError(t, err)
-	require.NoError(t, m.Ingress.Close())
+	require.NoError(t, m.Close())
 
 	for cut := len(answered); cut <= len(whole); cut += max(1, (len(whole)-len(answered))/25) {
 		after := newMesh(t)
-		require.NoError(t, after.Ingress.Close())
+		require.NoError(t, after.Close())
 		require.NoError(t, os.WriteFile(filepath.Join(after.Config().DataDir, "spool", "000000000001.segment"), whole[:cut], 0o600))
 		after.Seal, after.Registry = m.Seal, m.Registry
 		after.Restart(t)

@@ -67,14 +67,14 @@ func New(t testing.TB, adapter channel.Adapter, features channel.Features, log i
 		cfg: cfg, adapter: adapter, features: features, log: log,
 	}
 	m.start(t)
-	t.Cleanup(func() { m.Ingress.Close() })
+	t.Cleanup(func() { m.Close() })
 	return m
 }
 
 // Restart stops the Ingress and starts it on the same folder, with closed breakers.
 func (m *Mesh) Restart(t testing.TB) {
 	t.Helper()
-	if err := m.Ingress.Close(); err != nil {
+	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
 	m.start(t)
@@ -101,10 +101,10 @@ func (m *Mesh) start(t testing.TB) {
 }
 
 // Do puts a request through the routes and gives the answer.
-func (m *Mesh) Do(r *http.Request) *http.Response {
+func (m *Mesh) Do(r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	m.handler.ServeHTTP(w, r)
-	return w.Result()
+	return w
 }
 
 // Handler of the routes, for a server.
