@@ -499,7 +499,8 @@ func (s *story) replay(ctx context.Context) error {
 		return errors.New("the replay sent a message again")
 	}
 	say("%d old webhooks again, in another order: the API's answers are byte for byte the same", len(again))
-	if err := s.deliver(ctx, []delivery{s.slackDelivery("Ev50", standin.SlackMessage("D0ANNA", "im", annaUser, ts(3000), "", "Ich bin es noch einmal"))}); err != nil {
+	fresh := fmt.Sprintf("%d.000050", time.Now().Unix()) // what she wrote before the erasure would be dropped
+	if err := s.deliver(ctx, []delivery{s.slackDelivery("Ev50", standin.SlackMessage("D0ANNA", "im", annaUser, fresh, "", "Ich bin es noch einmal"))}); err != nil {
 		return err
 	}
 	return mesh.Eventually(ctx, 15*time.Second, func() error {
