@@ -37,12 +37,15 @@ func bootstrap(ctx context.Context, db *sqldb.DB, dir string, newKey bool, now f
 	}
 	_, err = os.Stat(path)
 	there := err == nil
-	if installed && (there || !newKey) {
+	if installed && !there && !newKey {
 		return nil
 	}
 	k, created, err := keyInFile(path)
 	if err != nil {
 		return err
+	}
+	if installed && there {
+		return warnOfStaleKey(ctx, db, k, path, log)
 	}
 	var made bool
 	err = db.Tx(ctx, func(tx *sql.Tx) error {
@@ -70,6 +73,18 @@ func bootstrap(ctx context.Context, db *sqldb.DB, dir string, newKey bool, now f
 type bootKey struct {
 	id   string
 	hash []byte
+}
+
+// warnOfStaleKey tells of a file whose key was revoked since, or is another installation's.
+func warnOfStaleKey(ctx context.Context, db *sqldb.DB, k bootKey, path string, log *slog.Logger) error {
+	var valid bool
+	err := db.View(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM keys WHERE id = $1 AND hash = $2 AND revoked_at = 0)`, k.id, k.hash).Scan(&valid)
+	})
+	if err == nil && !valid {
+		log.WarnContext(ctx, "the file's key is not valid here", "key_id", k.id, "file", path)
+	}
+	return err
 }
 
 // keyInFile reads the key that a start before has left, or writes a new one.
