@@ -3,6 +3,7 @@ package ingress_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -30,6 +31,7 @@ const keeperURL = "base64key://smGbjm71Nxd1Ig5FS0wj9SlbzAIrnolCz9bQQ6uAhl4="
 // service is what Build makes, running on a real bus.
 type service struct {
 	parts   *app.Parts
+	metrics http.Handler
 	handler http.Handler
 	stop    func()
 }
@@ -40,7 +42,10 @@ func start(t *testing.T, b *bus.Bus, dir string, client *seal.Client) *service {
 	require.NoError(t, err)
 	cfg := ingress.Defaults(dir, byApp.BodyLimit)
 	cfg.BreakerPause, cfg.DrainPause = 100*time.Millisecond, 100*time.Millisecond
-	parts, err := ingress.Build(cfg, &app.Deps{Bus: b, Seal: client, Clock: &clock.Clock{}, Telemetry: telemetry.Discard()}, courier{}, byApp, a)
+	tel, err := telemetry.New(telemetry.Config{Service: "courier", LogOutput: io.Discard})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tel.Close(context.Background())) })
+	parts, err := ingress.Build(cfg, &app.Deps{Bus: b, Seal: client, Clock: &clock.Clock{}, Telemetry: tel}, courier{}, byApp, a)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	for _, r := range parts.Routes {
@@ -52,7 +57,7 @@ func start(t *testing.T, b *bus.Bus, dir string, client *seal.Client) *service {
 	for _, j := range parts.Jobs {
 		jobs.Go(func() { _ = j.Run(ctx) })
 	}
-	s := &service{parts: parts, handler: mux}
+	s := &service{parts: parts, handler: mux, metrics: tel.MetricsHandler()}
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		jobs.Wait()
@@ -145,7 +150,57 @@ func TestAServiceOnABus(t *testing.T) {
 		require.Equal(t, http.StatusOK, s.post(t, direct("a1", "4")))
 		seen := read(t, b, "reader", 3)
 		require.Len(t, seen, 3)
+
+		w = httptest.NewRecorder()
+		s.metrics.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+		for _, line := range []string{
+			`tributary_webhooks_accepted_total{channel="courier",service="courier"} 3`,
+			`tributary_webhooks_refused_total{channel="courier",reason="not_found",service="courier"} 1`,
+			`tributary_events_published_total{channel="courier",service="courier",type="message"} 4`,
+			`tributary_events_unconnected_total{channel="courier",reason="unknown",service="courier"} 1`,
+			`tributary_spool_bytes{channel="courier",part="entries",service="courier"} 0`,
+			`tributary_spool_lag_seconds{channel="courier",service="courier"} 0`,
+		} {
+			require.Contains(t, w.Body.String(), line)
+		}
 	})
+}
+
+func TestTheSpoolKeyOfTheDay(t *testing.T) {
+	b := bustest.Embedded(t)
+	require.NoError(t, b.EnsureTopics(t.Context(), bus.Topic{Name: ingress.SpoolKeysTopic, Compacted: true, Partitions: 1}))
+	keys := ingress.NewSpoolKeyTable(b, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = keys.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	noon := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+	publish := func(id string, from, destroyed time.Time) {
+		t.Helper()
+		key := &pb.SpoolKey{Id: id, PublicKey: []byte("public"), NotBeforeUs: from.UnixMicro()}
+		if !destroyed.IsZero() {
+			key.DestroyedAtUs = destroyed.UnixMicro()
+		}
+		value, err := proto.Marshal(key)
+		require.NoError(t, err)
+		require.NoError(t, b.Publish(t.Context(), bus.Message{Topic: ingress.SpoolKeysTopic, Key: id, Value: value}))
+		within, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		require.NoError(t, keys.Confirm(within, time.Now()))
+	}
+	current := func() string {
+		key, _ := keys.Current(noon)
+		return key.GetId()
+	}
+	require.Empty(t, current())
+	publish("tomorrow's", noon.Add(12*time.Hour), time.Time{})
+	require.Equal(t, "tomorrow's", current(), "better than none")
+	publish("today's", noon.Add(-12*time.Hour), time.Time{})
+	require.Equal(t, "today's", current())
+	publish("yesterday's", noon.Add(-36*time.Hour), noon.Add(8*24*time.Hour))
+	require.Equal(t, "today's", current(), "the newest that is to be used")
+	publish("today's", noon.Add(-12*time.Hour), noon)
+	require.Equal(t, "yesterday's", current(), "never one whose private half is gone")
 }
 
 func TestTheBrokerAwayFromTheStartAndBack(t *testing.T) {
