@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -55,8 +54,8 @@ func (a *Adapter) Challenge(r *channel.Request, _ channel.Secrets) (channel.Repl
 		Type      string `json:"type"`
 		Challenge string `json:"challenge"`
 	}
-	if err := json.Unmarshal(r.Body, &ask); err != nil || ask.Type != "url_verification" {
-		return channel.Reply{}, false, nil // Normalise says what is wrong with it
+	if decode(r.Body, &ask) != nil || ask.Type != "url_verification" { // Normalise says what is wrong with it
+		return channel.Reply{}, false, nil
 	}
 	return channel.Reply{Status: http.StatusOK, ContentType: "text/plain; charset=utf-8", Body: []byte(ask.Challenge)}, true, nil
 }
