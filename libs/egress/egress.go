@@ -1,0 +1,222 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	"tributary.dev/libs/bus"
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/clock"
+	"tributary.dev/libs/media"
+	"tributary.dev/libs/seal"
+	"tributary.dev/libs/telemetry"
+	pb "tributary.dev/proto/gen/tributary/v1"
+)
+
+// Config of an Egress. Zero values are the design's.
+type Config struct {
+	// PublicURL is where providers reach the mesh; empty: no callback is asked for.
+	PublicURL string
+	// Late is how long after a command's position a call may still begin; 0 is 5 minutes. The
+	// conversation service's sweeper counts on it, so its setting must be the same.
+	Late time.Duration
+	// LongestCall bounds what is done about one command at the provider; 0 is the channel's own.
+	LongestCall time.Duration
+	// Hold is how long a partition waits for a provider's limit, and a worker before it tries again; what
+	// would have to wait longer is deferred. 0 is 2 s.
+	Hold time.Duration
+	// Calls bounds the commands that were taken and are not yet reported; 0 is 128.
+	Calls int
+	// CallsPerConnection bounds those of one connection, so that a slow one leaves room; 0 is 16.
+	CallsPerConnection int
+	// StopWithin is what calls and reports under way are given at the end; 0 is 20 s.
+	StopWithin time.Duration
+	// Fetches bounds what is fetched at once for one partition; 0 is 4.
+	Fetches int
+	// FetchTries is how often a passing failure is met before it counts as final; 0 is 4.
+	FetchTries int
+}
+
+// Deps of an Egress.
+type Deps struct {
+	// Adapter of the channel: a channel.Sender is sent with, a channel.Fetcher fetched with.
+	Adapter   channel.Adapter
+	Bus       *bus.Bus
+	Keys      Keys
+	Accounts  Accounts
+	Clock     *clock.Clock
+	Telemetry *telemetry.Telemetry
+	// Receipts takes outcomes in; nil: they are published. An adapter's ingress takes them as it takes
+	// webhooks: publish, else spool.
+	Receipts Receipts
+	// Bucket and Media: what attachments are fetched with and kept in, and sent from.
+	Bucket *media.Bucket
+	Media  *media.Client
+}
+
+// Keys is what egress needs of the registry's client.
+type Keys interface {
+	Open(ctx context.Context, purpose pb.Purpose, parts []seal.Sealed) ([]seal.Opened, error)
+	Keys(ctx context.Context, workspace string, purpose pb.Purpose, keyIDs []string) (map[string]seal.Subject, map[string]error, error)
+}
+
+// Accounts is what egress needs of accounts.Accounts.
+type Accounts interface {
+	Connection(id string) (*pb.Connection, bool)
+	Confirm(ctx context.Context, since time.Time) error
+	Opened(ctx context.Context, c *pb.Connection) (*channel.Connection, error)
+}
+
+// Receipts makes an event durable. A nil error means that it is; after any other it is handed over again,
+// so taking it twice must do no harm (its id is the same each time).
+type Receipts interface {
+	Report(ctx context.Context, event *pb.ChannelEvent) error
+}
+
+// Egress sends and fetches for one channel.
+type Egress struct {
+	bus     *bus.Bus
+	channel string
+	send    *sender  // nil: the channel can't send
+	fetch   *fetcher // nil: the channel has nothing to fetch
+}
+
+// New makes an Egress; Run starts it.
+func New(cfg Config, deps Deps) (*Egress, error) {
+	if deps.Adapter == nil || deps.Bus == nil || deps.Keys == nil || deps.Accounts == nil || deps.Clock == nil || deps.Telemetry == nil {
+		return nil, errors.New("egress: adapter, bus, keys, accounts, clock and telemetry are required")
+	}
+	name := deps.Adapter.Name()
+	if err := cfg.complete(name); err != nil {
+		return nil, err
+	}
+	meters, err := newMeters(deps.Telemetry.Meter, name)
+	if err != nil {
+		return nil, fmt.Errorf("egress: %w", err)
+	}
+	e := &Egress{bus: deps.Bus, channel: name}
+	inbound := &inbound{bus: deps.Bus, channel: name}
+	if provider, ok := deps.Adapter.(channel.Sender); ok {
+		receipts := deps.Receipts
+		if receipts == nil {
+			receipts = inbound
+		}
+		e.send = newSender(cfg, name, provider, deps, inbound, receipts, meters)
+	}
+	if provider, ok := deps.Adapter.(channel.Fetcher); ok {
+		if deps.Bucket == nil || deps.Media == nil {
+			return nil, errors.New("egress: a channel that fetches needs a bucket and a media client")
+		}
+		e.fetch = newFetcher(cfg, name, provider, deps, inbound, meters)
+	}
+	return e, nil
+}
+
+func (c *Config) complete(name string) error {
+	defaults := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	number := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	longest := time.Minute
+	if f, ok := channel.Lookup(name); ok {
+		longest = time.Duration(f.LongestCall) * time.Second
+	}
+	defaults(&c.LongestCall, longest)
+	defaults(&c.Late, 5*time.Minute)
+	defaults(&c.Hold, 2*time.Second)
+	defaults(&c.StopWithin, 20*time.Second)
+	number(&c.Calls, 128)
+	number(&c.CallsPerConnection, 16)
+	number(&c.Fetches, 4)
+	number(&c.FetchTries, 4)
+	var faults []error
+	for setting, value := range map[string]time.Duration{"Late": c.Late, "LongestCall": c.LongestCall, "Hold": c.Hold, "StopWithin": c.StopWithin} {
+		if value < 0 {
+			faults = append(faults, fmt.Errorf("egress: %s is negative", setting))
+		}
+	}
+	for setting, value := range map[string]int{"Calls": c.Calls, "CallsPerConnection": c.CallsPerConnection, "Fetches": c.Fetches, "FetchTries": c.FetchTries} {
+		if value < 0 {
+			faults = append(faults, fmt.Errorf("egress: %s is negative", setting))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Run sends and fetches until ctx ends. Then it takes nothing more, reports what it has taken and not
+// begun as deferred, and gives calls and reports under way StopWithin; a call cut off by that ends as
+// unknown.
+func (e *Egress) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if e.send != nil {
+		g.Go(func() error { return e.runSender(ctx) })
+	}
+	if e.fetch != nil {
+		g.Go(func() error {
+			return e.bus.Subscribe(ctx, bus.Subscription{
+				Group: e.channel + "-fetch", Topics: []string{inboundTopic(e.channel)}, MaxBatch: 100, Handle: e.fetch.handle,
+			})
+		})
+	}
+	return g.Wait()
+}
+
+func (e *Egress) runSender(ctx context.Context) error {
+	defer e.send.stop()
+	topic := outboundTopic(e.channel)
+	if err := e.send.insist(ctx, "topics", func() error {
+		return e.bus.EnsureTopics(ctx, bus.Topic{Name: bus.DeadTopic(topic), Partitions: 1, Retention: 30 * 24 * time.Hour})
+	}); err != nil {
+		return nil // ctx has ended
+	}
+	return e.bus.Consume(ctx, e.channel+"-send", []string{topic}, func(ctx context.Context, p *bus.Partition) {
+		e.send.inLane(func() { newLane(e.send, p.Topic, p.Partition, p.Metadata).run(ctx, p) })
+	})
+}
+
+func inboundTopic(channel string) string  { return "inbound." + channel }
+func outboundTopic(channel string) string { return "outbound." + channel }
+
+// inbound publishes events onto the channel's own inbound topic.
+type inbound struct {
+	bus     *bus.Bus
+	channel string
+}
+
+// Report implements Receipts.
+func (i *inbound) Report(ctx context.Context, event *pb.ChannelEvent) error {
+	return i.publish(ctx, event)
+}
+
+func (i *inbound) publish(ctx context.Context, events ...*pb.ChannelEvent) error {
+	msgs := make([]bus.Message, len(events))
+	for n, event := range events {
+		value, err := proto.Marshal(event)
+		if err != nil {
+			return fmt.Errorf("egress: event: %w", err)
+		}
+		msgs[n] = bus.Message{
+			Topic: inboundTopic(i.channel), Key: eventKey(event), Value: value,
+			Headers: telemetry.EventHeaders(ctx, event.GetId(), "tributary."+eventType(event), "tributary/"+i.channel, event.GetReceivedAtUs()),
+		}
+	}
+	return i.bus.Publish(ctx, msgs...)
+}
+
+func eventKey(event *pb.ChannelEvent) string {
+	if event.GetType() == pb.EventType_EVENT_TYPE_REVOCATION {
+		return event.GetConnectionId()
+	}
+	return event.GetConversationKey()
+}

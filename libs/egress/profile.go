@@ -1,0 +1,145 @@
+package egress
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"google.golang.org/protobuf/proto"
+
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/seal"
+	pb "tributary.dev/proto/gen/tributary/v1"
+)
+
+const (
+	// profileEvery is how often a person's profile is asked for, by one process at most; profileAgain how
+	// soon after a try that failed.
+	profileEvery = 24 * time.Hour
+	profileAgain = 10 * time.Minute
+	// profileTimeout bounds one question.
+	profileTimeout = 15 * time.Second
+	maxAsked       = 50_000
+)
+
+// newAsked keeps whose profile was asked for of late: subject ids and nothing else.
+func newAsked() *otter.Cache[string, struct{}] {
+	return otter.Must(&otter.Options[string, struct{}]{
+		MaximumSize: maxAsked, ExpiryCalculator: otter.ExpiryWriting[string, struct{}](profileEvery),
+	})
+}
+
+// wantsProfile: a person did something, the event names them as the provider does, and their profile has
+// not been asked for lately. It counts as asked for from here on.
+func (f *fetcher) wantsProfile(e *pb.ChannelEvent) bool {
+	switch e.GetType() {
+	case pb.EventType_EVENT_TYPE_MESSAGE, pb.EventType_EVENT_TYPE_EDIT, pb.EventType_EVENT_TYPE_REACTION, pb.EventType_EVENT_TYPE_MEMBERSHIP:
+	default:
+		return false
+	}
+	if profilePart(e) == nil {
+		return false
+	}
+	_, first := f.asked.SetIfAbsent(e.GetAuthorSubject(), struct{}{})
+	return first
+}
+
+// profilePart is what an event says of its author.
+func profilePart(e *pb.ChannelEvent) *pb.SealedPart {
+	for _, part := range e.GetParts() {
+		if part.GetCategory() == pb.Category_CATEGORY_PROFILE && part.GetSubjectId() == e.GetAuthorSubject() && e.GetAuthorSubject() != "" {
+			return part
+		}
+	}
+	return nil
+}
+
+// fetchProfile asks the provider about an event's author. What fails is asked again after a while, by the
+// person's next event.
+func (f *fetcher) fetchProfile(ctx context.Context, event *pb.ChannelEvent) error {
+	ctx, span := f.tracer.Start(ctx, "profile "+f.channel)
+	defer span.End()
+	part := profilePart(event)
+	result, err := f.askProfile(ctx, event, part)
+	if err != nil {
+		f.asked.Invalidate(event.GetAuthorSubject())
+		return err
+	}
+	if result == "failed" {
+		f.asked.SetExpiresAfter(event.GetAuthorSubject(), profileAgain)
+	}
+	f.meters.fetched(ctx, "profile", result)
+	return nil
+}
+
+func (f *fetcher) askProfile(ctx context.Context, event *pb.ChannelEvent, part *pb.SealedPart) (result string, err error) {
+	origin := seal.OriginProfile(part.GetSubjectId())
+	profile := &pb.Profile{}
+	if ok, err := f.open(ctx, event, part, origin, profile); err != nil || !ok {
+		return "gone", err
+	}
+	if profile.GetIdentityValue() == "" {
+		return "nobody", nil
+	}
+	conn, err := f.connection(ctx, event)
+	if err != nil || conn == nil {
+		return "failed", err
+	}
+	got, ok, err := f.askProvider(ctx, conn, channel.Identity{Kind: profile.GetIdentityKind(), Value: profile.GetIdentityValue()})
+	var e *channel.Error
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.As(err, &e):
+		f.log.InfoContext(ctx, "egress: profile not fetched", "channel", f.channel, "connection", conn.ID, "class", string(e.Class), "code", e.Code)
+		return "failed", nil
+	case err != nil:
+		return "failed", nil
+	case !ok:
+		return "nobody", nil
+	}
+	subject, ok, err := f.subject(ctx, event, part)
+	if err != nil || !ok {
+		return "gone", err
+	}
+	plain, err := proto.Marshal(&pb.Profile{
+		Name: got.Name, AvatarUrl: got.AvatarURL, Email: got.Email, Phone: got.Phone, Handle: got.Handle, Locale: got.Locale, TimeZone: got.TimeZone,
+		IdentityValue: profile.GetIdentityValue(), IdentityKind: profile.GetIdentityKind(),
+	})
+	if err != nil {
+		return "failed", nil
+	}
+	sealed, err := seal.Seal(subject, pb.Category_CATEGORY_PROFILE, origin, plain)
+	if err != nil {
+		return "", err
+	}
+	out := f.event(event, pb.EventType_EVENT_TYPE_PROFILE)
+	day := f.clock.Now().Unix() / int64(profileEvery/time.Second)
+	out.Id = channel.EventID(event.GetConnectionId(), channel.TypeProfile, "egress/"+part.GetSubjectId()+"/"+strconv.FormatInt(day, 10), time.Time{})
+	out.Parts = []*pb.SealedPart{sealed}
+	return "fetched", f.publisher.publish(ctx, out)
+}
+
+// askProvider meets passing failures FetchTries times.
+func (f *fetcher) askProvider(ctx context.Context, conn *channel.Connection, identity channel.Identity) (p channel.Profile, ok bool, err error) {
+	for try := 1; ; try++ {
+		bounded, cancel := context.WithTimeout(ctx, profileTimeout)
+		p, ok, err = f.provider.Profile(bounded, conn, identity)
+		cancel()
+		var e *channel.Error
+		pause := fetchPause << (try - 1)
+		passing := err != nil
+		if errors.As(err, &e) {
+			passing = e.Class == channel.ClassRetry
+			pause = max(pause, e.RetryAfter)
+		}
+		if !passing || try >= f.cfg.FetchTries || pause > profileTimeout {
+			return p, ok, err
+		}
+		if f.sleep(ctx, pause) != nil {
+			return p, false, err
+		}
+	}
+}
