@@ -84,11 +84,31 @@ func (b *batch) displace(ctx context.Context) error {
 	if err := b.link(ctx); err != nil || len(b.displaced) == 0 {
 		return err
 	}
+	if err := b.takeStatuses(ctx); err != nil {
+		return err
+	}
 	conversations, err := store.DeleteMessages(ctx, b.tx, b.now, b.displaced)
 	for _, id := range conversations {
 		b.moved[id] = true
 	}
 	return err
+}
+
+// takeStatuses hands what receipts had told of such messages to sending once more: it is about ours.
+func (b *batch) takeStatuses(ctx context.Context) error {
+	for _, chunk := range store.Chunks(b.displaced) {
+		list, args := sqldb.In(1, chunk)
+		if err := sqldb.Query(ctx, b.tx, `SELECT workspace_id, connection_id, external_id, status, error_class, error_code FROM messages
+			WHERE status > 0 AND id IN (`+list+`) ORDER BY id`, args, func(rows *sql.Rows) error {
+			e := &pb.ChannelEvent{Type: pb.EventType_EVENT_TYPE_RECEIPT, Receipt: &pb.Receipt{}}
+			err := rows.Scan(&e.WorkspaceId, &e.ConnectionId, &e.TargetExternalId, &e.Receipt.Status, &e.Receipt.ErrorClass, &e.Receipt.ErrorCode)
+			b.receipts = append(b.receipts, e)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // amendments stores the batch's edits, reactions and attachments, for their messages or to wait for them.

@@ -61,8 +61,9 @@ func (a *attachment) declaredSize() int64 {
 	return a.size
 }
 
-// outcome compares what is known of fetching: what was fetched comes before what failed, and of two the
-// newer counts.
+// outcome compares what is known of fetching: what was fetched comes before what failed. Of two that failed
+// the larger event id counts: their orders are times of receipt, which a copy may lower after another has
+// been forgotten.
 func (a *attachment) outcome(o *attachment) int {
 	fetched := func(a *attachment) int {
 		if a.object != "" {
@@ -70,7 +71,7 @@ func (a *attachment) outcome(o *attachment) int {
 		}
 		return 0
 	}
-	return cmp.Or(cmp.Compare(fetched(a), fetched(o)), cmp.Compare(a.order, o.order), cmp.Compare(a.event, o.event))
+	return cmp.Or(cmp.Compare(fetched(a), fetched(o)), cmp.Compare(a.event, o.event))
 }
 
 // attachments stores what messages and edits declare, and what became of fetching it. Objects that

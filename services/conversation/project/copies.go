@@ -26,48 +26,29 @@ func (b *batch) lowerAmendments(ctx context.Context) error {
 		pb.EventType_EVENT_TYPE_EDIT: "edits", pb.EventType_EVENT_TYPE_REACTION: "reactions",
 		pb.EventType_EVENT_TYPE_CONSENT: "consents", pb.EventType_EVENT_TYPE_PROFILE: "profiles",
 	}
-	var lowered []*event
 	for _, e := range b.copies {
 		if table, ok := tables[e.GetType()]; ok {
-			hit, err := b.affects(ctx, "UPDATE "+table+" SET order_us = $2 WHERE event_id = $1 AND order_us > $2", e.GetId(), e.GetOrderUs())
-			if err != nil {
+			if _, err := b.tx.ExecContext(ctx, "UPDATE "+table+" SET order_us = $2 WHERE event_id = $1 AND order_us > $2", e.GetId(), e.GetOrderUs()); err != nil {
 				return err
-			}
-			if hit {
-				lowered = append(lowered, e)
 			}
 		}
 	}
-	return b.contactsOf(ctx, lowered)
+	return nil
 }
 
 // lowerMessages does the same for messages. A copy whose message is not there, or is somebody else's,
 // changes nothing: it was erased.
 func (b *batch) lowerMessages(ctx context.Context) error {
-	var lowered []*event
 	for _, e := range b.copiesOf(pb.EventType_EVENT_TYPE_MESSAGE) {
-		hit := false
 		if err := sqldb.Query(ctx, b.tx, `UPDATE messages SET order_us = $2 WHERE id = $1 AND order_us > $2 AND head_event <> ''
 			AND author_subject = $3 RETURNING conversation_id`, []any{e.GetMessageId(), e.GetOrderUs(), e.GetAuthorSubject()}, func(rows *sql.Rows) error {
 			var conversation string
 			err := rows.Scan(&conversation)
-			hit, b.moved[conversation] = true, true
+			b.moved[conversation] = true
 			return err
 		}); err != nil {
 			return err
 		}
-		if hit {
-			lowered = append(lowered, e)
-		}
 	}
-	return b.contactsOf(ctx, lowered)
-}
-
-func (b *batch) affects(ctx context.Context, query string, args ...any) (bool, error) {
-	result, err := b.tx.ExecContext(ctx, query, args...)
-	if err != nil {
-		return false, err
-	}
-	n, err := result.RowsAffected()
-	return n > 0, err
+	return nil
 }

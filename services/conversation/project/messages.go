@@ -136,6 +136,9 @@ func (b *batch) messages(ctx context.Context) error {
 			merged.e = m.e
 			merged.merge(m)
 			after[id] = &merged
+			if merged.order != m.order { // its conversation was extended to this event's
+				b.moved[merged.conversation] = true
+			}
 		}
 	}
 	for id, old := range before {

@@ -3,6 +3,7 @@ package project
 import (
 	"context"
 	"database/sql"
+	"slices"
 
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/sqldb"
@@ -58,8 +59,11 @@ const (
 			OR (excluded.order_us = identities.order_us AND excluded.event_id < identities.event_id)))`
 )
 
-// contacts upserts the contact and identity of everybody named: a subject is a contact of its own.
-func (b *batch) contacts(ctx context.Context) error { return b.contactsOf(ctx, b.fresh) }
+// contacts upserts the contact and identity of everybody named, by copies too, which may have been received
+// earlier: a subject is a contact of its own.
+func (b *batch) contacts(ctx context.Context) error {
+	return b.contactsOf(ctx, slices.Concat(b.fresh, b.copies))
+}
 
 func (b *batch) contactsOf(ctx context.Context, events []*event) error {
 	first, created := map[string]identity{}, map[string]*event{}

@@ -1,0 +1,158 @@
+package project_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/sqldb"
+	"tributary.dev/libs/sqldb/sqltest"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/api/apitest"
+	"tributary.dev/services/conversation/store"
+)
+
+// story draws a set of events that touch each other in every way the event language has.
+func (w *world) story(t *rapid.T) []*pb.ChannelEvent {
+	var events []*pb.ChannelEvent
+	maybe := func(e ...*pb.ChannelEvent) {
+		for _, e := range e {
+			if rapid.IntRange(0, 3).Draw(t, "in") > 0 {
+				events = append(events, e)
+			}
+		}
+	}
+	order := func() int64 { return rapid.Int64Range(1, 40).Draw(t, "order") * 1_000_000 }
+	for _, m := range []struct{ who, external string }{{"ada", "1"}, {"bob", "2"}, {"ada", "3"}} {
+		at := order()
+		maybe(w.says(m.who, m.external, "message", "hello "+m.external, at, "a.txt", "b.txt"))
+		maybe(w.says(m.who, m.external, "app_mention", "hello "+m.external, at))
+		if rapid.Bool().Draw(t, "edited") {
+			maybe(w.edit(m.who, m.external, "1", "edited once", order(), false, "a.txt", "c.txt"), w.edit(m.who, m.external, "2", "edited twice", order(), false))
+			received := w.edit(m.who, m.external, "3", "edited at some time", order(), true)
+			maybe(received, copied(received, func(c *pb.ChannelEvent) {
+				c.Parts = nil
+				w.writes(c, m.who, "edited at some time")
+			}, order()))
+		}
+		maybe(w.reacts("bob", m.external, "+1", "a", order(), false), w.reacts("bob", m.external, "+1", "b", order(), true),
+			w.reacts("bob", m.external, "+1", "c", order(), false), w.reacts("cai", m.external, "tada", "a", order(), false))
+		maybe(w.fetched(m.who, m.external, "a.txt", "gone", "", order()),
+			w.fetched(m.who, m.external, "a.txt", "x", "attachments/"+m.external, order()),
+			w.fetched(m.who, m.external, "b.txt", "too_large", "", order()), w.fetched(m.who, m.external, "b.txt", "gone", "", order()))
+	}
+	if rapid.Bool().Draw(t, "deleted") {
+		maybe(w.deletes("3", "a", order()), w.deletes("3", "b", order()))
+	}
+	for _, external := range []string{"s1", "s2"} {
+		e := w.direct("cai", external, "text "+external, order())
+		maybe(e, copied(e, func(c *pb.ChannelEvent) {
+			c.Parts = nil
+			w.writes(c, "cai", "text "+external)
+			w.named(c, "cai")
+		}, order()))
+	}
+	maybe(w.profile("cai", "1", "Cai", order()), w.profile("cai", "2", "Cai Li", order()), w.profile("ada", "1", "Ada", order()))
+	w.outboundStory(maybe, order)
+	return events
+}
+
+// outboundStory is what happens to messages sent elsewhere (w), and to ours (id(1) in two parts).
+func (w *world) outboundStory(maybe func(...*pb.ChannelEvent), order func() int64) {
+	elsewhere := w.says("ada", "w", "message", "from the provider's own app", order())
+	elsewhere.Direction, elsewhere.AuthorSubject = pb.Direction_DIRECTION_OUTBOUND, ""
+	delivered := w.receipt("w", order(), &pb.Receipt{Status: pb.Status_STATUS_DELIVERED})
+	delivered.TargetExternalId = "w"
+	failed := w.receipt("wf", order(), &pb.Receipt{Status: pb.Status_STATUS_FAILED, ErrorClass: pb.ErrorClass_ERROR_CLASS_REJECT, ErrorCode: "30003"})
+	failed.TargetExternalId = "w"
+	maybe(elsewhere, delivered, failed)
+
+	ours := func(what string, part int32, status pb.Status, external string, sent int64) *pb.ChannelEvent {
+		r := &pb.Receipt{MessageId: id(1), Part: part, Attempt: 1, Status: status, ExternalId: external, SentOrderUs: sent}
+		return w.receipt("o"+what+external, order(), r)
+	}
+	maybe(ours("sending", 0, pb.Status_STATUS_SENDING, "", 0), ours("sent", 0, pb.Status_STATUS_SENT, "o0", base+50_000_000),
+		ours("sent1", 1, pb.Status_STATUS_SENT, "o1", base+51_000_000), ours("again", 0, pb.Status_STATUS_SENT, "o0", 0),
+		ours("failed", 1, pb.Status_STATUS_FAILED, "", 0))
+	byExternal := w.receipt("ox", order(), &pb.Receipt{Status: pb.Status_STATUS_DELIVERED})
+	byExternal.TargetExternalId = "o0"
+	through := w.receipt("through", order(), &pb.Receipt{Status: pb.Status_STATUS_READ, ThroughUs: base + 50_500_000})
+	through.ConversationKey = channel.GroupKey(slackConn, "C1:1")
+	echo := w.says("ada", "o1", "message", "an echo that nobody knew", order())
+	echo.Direction, echo.AuthorSubject = pb.Direction_DIRECTION_OUTBOUND, ""
+	maybe(byExternal, through, echo, w.reacts("ada", "o0", "eyes", "a", order(), false), w.reacts("ada", "o1", "eyes", "b", order(), false))
+}
+
+// open begins every telling: people are there, and a member has written to them in two parts.
+func (w *world) open() {
+	w.feed(w.says("bob", "0", "message", "first", 500_000))
+	text := bytes.Repeat([]byte("word "), 1200)
+	w.posted(channel.GroupKey(slackConn, "C1:1"), id(1), string(text))
+}
+
+// told feeds events and gives all that the API answers then.
+func (w *world) told(batches ...[]*pb.ChannelEvent) []byte {
+	w.Helper()
+	w.empty()
+	w.open()
+	for _, batch := range batches {
+		w.feed(batch...)
+	}
+	return apitest.Dump(w, w.routes, workspace)
+}
+
+func TestAnyOrderOfArrivalGivesTheSameConversations(t *testing.T) {
+	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
+		w := newWorld(t, db)
+		runs := 0
+		rapid.Check(t, func(rt *rapid.T) {
+			if runs++; db.Dialect() == "postgres" && runs > 25 {
+				return // each costs more there, and differs in locks alone
+			}
+			events := w.story(rt)
+			want := w.told(events)
+			random := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0))
+			shuffled := append([]*pb.ChannelEvent(nil), events...)
+			for range len(events) / 3 {
+				shuffled = append(shuffled, events[random.IntN(len(events))])
+			}
+			random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+			var batches [][]*pb.ChannelEvent
+			for len(shuffled) > 0 {
+				n := 1 + random.IntN(min(len(shuffled), 9))
+				batches, shuffled = append(batches, shuffled[:n]), shuffled[n:]
+			}
+			if got := w.told(batches...); !bytes.Equal(got, want) {
+				for _, batch := range batches {
+					for _, e := range batch {
+						rt.Logf("%v %s→%s %d %s", e.Type, e.ExternalId, e.TargetExternalId, e.OrderUs-base, e.Id)
+					}
+					rt.Log("--")
+				}
+				rt.Fatalf("got:\n%s", diff(want, got))
+			}
+		})
+	})
+}
+
+// diff gives the lines that differ.
+func diff(want, got []byte) string {
+	var out bytes.Buffer
+	a, b := bytes.Split(want, []byte("\n")), bytes.Split(got, []byte("\n"))
+	for i := range max(len(a), len(b)) {
+		var x, y []byte
+		if i < len(a) {
+			x = a[i]
+		}
+		if i < len(b) {
+			y = b[i]
+		}
+		if !bytes.Equal(x, y) {
+			out.WriteString("- " + string(x) + "\n+ " + string(y) + "\n")
+		}
+	}
+	return out.String()
+}
