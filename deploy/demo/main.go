@@ -55,7 +55,7 @@ func run(ctx context.Context, bin, parts string, keep bool) (err error) {
 		{"Traffic: signed, in batches, shuffled, doubled, edits before their message, and a forgery", s.traffic},
 		{"What the API shows", s.read},
 		{"Replies, and what the providers received", s.reply},
-		{"A person is erased", s.erase},
+		{"Two people are erased", s.erase},
 		{"The certificate is checked offline", s.verify},
 		{"The old traffic comes again, and the person writes again", s.replay},
 		{"The sweep destroys keys that nobody needs", s.sweep},
