@@ -100,7 +100,7 @@ func withTelemetry(t *telemetry.Telemetry, next http.Handler) http.Handler {
 		ctx := telemetry.With(r.Context(), t)
 		defer func() {
 			v := recover()
-			if v == http.ErrAbortHandler { // the answer is cut off, and must not look whole
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) { // the answer is cut off, and must not look whole
 				panic(v)
 			}
 			if v != nil {

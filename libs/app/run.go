@@ -22,13 +22,13 @@ func (p *Platform) Run(ctx context.Context, units ...Unit) (err error) {
 	if err := r.build(ctx, units); err != nil {
 		return err
 	}
-	if err := r.startRegistry(); err != nil {
+	if err := r.startRegistry(ctx); err != nil {
 		return err
 	}
 	if err := r.startJobs(ctx); err != nil {
 		return err
 	}
-	failed, err := r.serve()
+	failed, err := r.serve(ctx)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (r *run) build(ctx context.Context, units []Unit) error {
 }
 
 // startRegistry serves the key registry where a service has it, before anybody asks.
-func (r *run) startRegistry() error {
+func (r *run) startRegistry(ctx context.Context) error {
 	for _, s := range r.services {
 		if s.parts.GRPC == nil {
 			continue
@@ -91,7 +91,7 @@ func (r *run) startRegistry() error {
 		l := r.p.RegistryListener
 		if l == nil {
 			var err error
-			if l, err = net.Listen("tcp", r.p.Common.Registry.Listen); err != nil {
+			if l, err = new(net.ListenConfig).Listen(ctx, "tcp", r.p.Common.Registry.Listen); err != nil {
 				return fmt.Errorf("TRIBUTARY_REGISTRY_LISTEN: %w", err)
 			}
 		}
@@ -157,10 +157,10 @@ func (r *run) stage() *stage {
 }
 
 // serve starts HTTP, last: whoever is answered finds everything running.
-func (r *run) serve() (failed <-chan error, err error) {
+func (r *run) serve(ctx context.Context) (failed <-chan error, err error) {
 	p := r.p
 	if p.Listener == nil {
-		if p.Listener, err = net.Listen("tcp", p.Common.Listen); err != nil {
+		if p.Listener, err = new(net.ListenConfig).Listen(ctx, "tcp", p.Common.Listen); err != nil {
 			return nil, fmt.Errorf("TRIBUTARY_LISTEN: %w", err)
 		}
 	}

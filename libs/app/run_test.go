@@ -227,7 +227,9 @@ func TestHTTP(t *testing.T) {
 	c := bustest.EmbeddedCluster(t)
 	p := platform(t, c.Addrs, func(c *app.Common) { c.MaxRequests = 2 })
 	var notReady atomic.Bool
-	hold := make(chan struct{})
+	hold, held := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
 	r := run(t, p, unit("a", &app.Parts{
 		Ready: []app.Check{{Name: "accounts", Ready: func() error {
 			if notReady.Load() {
@@ -242,7 +244,10 @@ func TestHTTP(t *testing.T) {
 			})},
 			{Pattern: "GET /public", Public: true, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})},
 			{Pattern: "GET /panic", Public: true, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("canary") })},
-			{Pattern: "GET /hold", Public: true, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hold })},
+			{Pattern: "GET /hold", Public: true, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				held <- struct{}{}
+				<-hold
+			})},
 			{Pattern: "GET /stream", Public: true, Stream: true, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.WriteString(w, "hello\n")
 				if err := http.NewResponseController(w).Flush(); err != nil {
@@ -303,20 +308,23 @@ func TestHTTP(t *testing.T) {
 		require.Contains(t, body, "go_goroutines")
 	})
 	t.Run("too many requests at once are refused, probes are not", func(t *testing.T) {
-		var held sync.WaitGroup
+		var calls sync.WaitGroup
 		for range 2 {
-			held.Go(func() {
+			calls.Go(func() {
 				resp, err := http.Get(r.url + "/hold")
 				if err == nil {
 					_ = resp.Body.Close()
 				}
 			})
+			<-held
 		}
-		bustest.Eventually(t, "the room is full", func() bool { status, _, _ := get(t, r.url+"/public"); return status == http.StatusServiceUnavailable })
-		status, _, _ := get(t, r.url+"/healthz")
+		status, _, header := get(t, r.url+"/public")
+		require.Equal(t, http.StatusServiceUnavailable, status)
+		require.Equal(t, "1", header.Get("Retry-After"))
+		status, _, _ = get(t, r.url+"/healthz")
 		require.Equal(t, http.StatusOK, status)
-		close(hold)
-		held.Wait()
+		release()
+		calls.Wait()
 	})
 	t.Run("a stream ends when the process stops, and does not hold it up", func(t *testing.T) {
 		resp, err := http.Get(r.url + "/stream")

@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/segmentio/kafka-go"
 	"google.golang.org/grpc/status"
 )
 
@@ -37,7 +36,7 @@ func foreign(err error, found []error) []error {
 	if err == nil || plain(err) {
 		return found
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // the tree is walked by hand
 	case *net.OpError:
 		return append(found, err)
 	case interface{ Unwrap() []error }:
@@ -62,10 +61,10 @@ func foreign(err error, found []error) []error {
 	return append(found, err)
 }
 
-// plain errors have fixed texts.
+// plain errors have fixed texts: sentinels of the standard library, and enumerations (syscall.Errno, the
+// brokers' error codes).
 func plain(err error) bool {
-	switch err.(type) {
-	case syscall.Errno, kafka.Error:
+	if reflect.ValueOf(err).CanInt() || reflect.ValueOf(err).CanUint() {
 		return true
 	}
 	for _, sentinel := range []error{context.Canceled, context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, os.ErrDeadlineExceeded} {
