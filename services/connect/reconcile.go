@@ -57,10 +57,10 @@ func (r *reconciler) compareEver(ctx context.Context) error {
 	for {
 		for topic, table := range r.tables {
 			if err := table.WaitReady(ctx); err != nil {
-				return ended(ctx, err)
+				return err
 			}
 			if err := r.compare(ctx, topic, table); err != nil {
-				return ended(ctx, err)
+				return err
 			}
 		}
 		select {
@@ -142,12 +142,4 @@ func (r *reconciler) markAll(ctx context.Context, entries []entry) error {
 		}
 		return nil
 	})
-}
-
-// ended is nil where err only says that ctx has ended.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }

@@ -50,7 +50,7 @@ func start(t *testing.T, c *bustest.Cluster, common app.Common) *mesh {
 	}
 	bustest.Eventually(t, "ready", func() bool {
 		resp, err := http.Get(m.url + "/readyz")
-		return err == nil && resp.Body.Close() == nil && resp.StatusCode == 200
+		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 	})
 	m.key = strings.TrimSpace(readFile(t, filepath.Join(common.Data, KeyFile)))
 	return m
