@@ -45,7 +45,7 @@ import (
 
 // house is an API on a database of its own, with people in it.
 type house struct {
-	*testing.T
+	testing.TB
 	db       *sqldb.DB
 	keys     *seal.Client
 	registry *sealtest.Registry
@@ -75,9 +75,9 @@ func each(t *testing.T, test func(t *testing.T, h *house)) {
 	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) { test(t, newHouse(t, db, api.Limits{})) })
 }
 
-func newHouse(t *testing.T, db *sqldb.DB, limits api.Limits) *house {
+func newHouse(t testing.TB, db *sqldb.DB, limits api.Limits) *house {
 	t.Helper()
-	h := &house{T: t, db: db, now: start, bucket: memblob.OpenBucket(nil), logs: &buffer{}, doc: document(t), patterns: http.NewServeMux()}
+	h := &house{TB: t, db: db, now: start, bucket: memblob.OpenBucket(nil), logs: &buffer{}, doc: document(t), patterns: http.NewServeMux()}
 	h.keys, h.registry = sealtest.New(t)
 	clk := &clock.Clock{Local: h.time}
 	tel, err := telemetry.New(telemetry.Config{Service: "conversation", LogLevel: "debug", LogOutput: h.logs})
