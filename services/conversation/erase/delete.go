@@ -88,6 +88,11 @@ func (e *erasure) find(ctx context.Context) error {
 		}
 		e.ack.Found[what] = n
 	}
+	if e.ack.Kind == pb.PrivacyCommand_KIND_COLLECT && e.ack.Found["contacts"] == 0 && len(e.own) == 0 {
+		// Media or a profile of somebody who never acted here (a copy of what an erased person did, under a new
+		// subject) wait for what will not come; the day they are pruned is no reason to keep the key till then.
+		e.ack.Found["attachments"], e.ack.Found["profiles"] = 0, 0
+	}
 	var consents int64
 	if err := e.tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM consents WHERE subject_id = $1", e.subject).Scan(&consents); err != nil {
 		return err

@@ -3,6 +3,7 @@ package project
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 
 	"tributary.dev/libs/channel"
@@ -59,10 +60,55 @@ const (
 			OR (excluded.order_us = identities.order_us AND excluded.event_id < identities.event_id)))`
 )
 
-// contacts upserts the contact and identity of everybody named, by copies too, which may have been received
-// earlier: a subject is a contact of its own.
+// contacts upserts the contact and identity of everybody who acted or was written to. A copy, which may
+// have been received earlier, amends them and makes none: the person that the first one was of may have
+// been erased since, and a copy of what they did must not bring them back under another subject.
 func (b *batch) contacts(ctx context.Context) error {
-	return b.contactsOf(ctx, slices.Concat(b.fresh, b.copies))
+	acts := slices.DeleteFunc(slices.Clone(b.fresh), func(e *event) bool { return !isAct(e) })
+	if err := b.contactsOf(ctx, acts); err != nil {
+		return err
+	}
+	copies := slices.DeleteFunc(slices.Clone(b.copies), func(e *event) bool { return !isAct(e) })
+	known, err := b.haveContacts(ctx, copies)
+	if err != nil {
+		return err
+	}
+	return b.contactsOf(ctx, slices.DeleteFunc(copies, func(e *event) bool {
+		return slices.ContainsFunc(b.identities(e), func(i identity) bool { return !known[i.subject] })
+	}))
+}
+
+// isAct: the person did it, or was written to. What follows from events (receipts, profiles, fetched media)
+// makes no contact.
+func isAct(e *event) bool {
+	switch e.GetType() {
+	case pb.EventType_EVENT_TYPE_RECEIPT, pb.EventType_EVENT_TYPE_PROFILE, pb.EventType_EVENT_TYPE_ATTACHMENT:
+		return false
+	}
+	return true
+}
+
+// haveContacts tells which of the subjects that events name have a contact.
+func (b *batch) haveContacts(ctx context.Context, events []*event) (map[string]bool, error) {
+	named := map[string]bool{}
+	for _, e := range events {
+		for _, i := range b.identities(e) {
+			named[i.subject] = true
+		}
+	}
+	known := map[string]bool{}
+	for _, chunk := range store.Chunks(slices.Sorted(maps.Keys(named))) {
+		list, args := sqldb.In(1, chunk)
+		if err := sqldb.Query(ctx, b.tx, "SELECT subject_id FROM contacts WHERE subject_id IN ("+list+")", args, func(rows *sql.Rows) error {
+			var subject string
+			err := rows.Scan(&subject)
+			known[subject] = true
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
 }
 
 func (b *batch) contactsOf(ctx context.Context, events []*event) error {
