@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -73,11 +74,11 @@ func (a *API) findIdentity(ctx context.Context, workspace string, kind, value *s
 		missing := map[bool]string{true: "identity_kind", false: "identity"}[kind == nil]
 		return "", problem.Invalid(map[string]string{missing: "is needed: identity_kind and identity go together"})
 	}
+	if !slices.Contains(identityKinds, *kind) {
+		return "", problem.Invalid(map[string]string{"identity_kind": "must be one of " + strings.Join(identityKinds, ", ")})
+	}
 	normal, ok := normalIdentity(*kind, *value)
-	switch {
-	case normal == "" && !ok:
-		return "", problem.Invalid(map[string]string{"identity_kind": "must be email, phone or slack_user"})
-	case !ok:
+	if !ok {
 		return "", problem.Invalid(map[string]string{"identity": "has not the form of this kind"})
 	}
 	found, err := a.Seal.Find(ctx, []seal.Identity{{Workspace: workspace, Kind: *kind, Value: normal}})
@@ -87,24 +88,37 @@ func (a *API) findIdentity(ctx context.Context, workspace string, kind, value *s
 	return found[0].ID, nil
 }
 
-// normalIdentity writes an identity as its channel does, so that the registry knows it again. Of a kind
-// that it does not know the value is empty.
+var identityKinds = []string{"email", "phone", "slack_user", "whatsapp"}
+
+// normalIdentity writes an identity as its channel does, so that the registry knows it again.
 func normalIdentity(kind, value string) (normal string, ok bool) {
 	value = strings.TrimSpace(value)
 	switch kind {
 	case "email":
 		return strings.ToLower(value), strings.Contains(value, "@") && seal.ValidValue(value)
 	case "phone":
-		number, err := phonenumbers.Parse(value, "")
-		if err != nil {
-			return value, false
+		if shortCode.MatchString(value) {
+			return value, true
 		}
-		return phonenumbers.Format(number, phonenumbers.E164), true
+		return e164(value)
+	case "whatsapp":
+		number, ok := e164(strings.TrimPrefix(value, "whatsapp:"))
+		return "whatsapp:" + number, ok
 	case "slack_user":
 		team, user, found := strings.Cut(value, ":")
 		return value, found && team != "" && user != "" && seal.ValidValue(value)
 	}
 	return "", false
+}
+
+var shortCode = regexp.MustCompile(`^[0-9]{3,8}$`)
+
+func e164(value string) (number string, ok bool) {
+	parsed, err := phonenumbers.Parse(value, "")
+	if err != nil {
+		return value, false
+	}
+	return phonenumbers.Format(parsed, phonenumbers.E164), true
 }
 
 func (a *API) getContact(ctx context.Context, req byID) (Contact, error) {

@@ -294,6 +294,8 @@ func TestBadParametersAreNamed(t *testing.T) {
 			"/v1/contacts?identity=x":                                    "identity_kind",
 			"/v1/contacts?identity_kind=phone":                           "identity",
 			"/v1/contacts?identity_kind=phone&identity=12":               "identity",
+			"/v1/contacts?identity_kind=phone&identity=":                 "identity",
+			"/v1/contacts?identity_kind=whatsapp&identity=x":             "identity",
 			"/v1/contacts?identity_kind=shoe&identity=12":                "identity_kind",
 		} {
 			if field == "" {
@@ -362,6 +364,11 @@ func TestContactsAreFoundByTheirIdentityAndShowWhoTheyAre(t *testing.T) {
 		if len(found) != 1 || found[0].ID != ada.contact || found[0].Name != "Ada" || found[0].Attributes["locale"] != "de-CH" ||
 			len(found[0].Identities) != 1 || found[0].Identities[0] != (api.Identity{Channel: "sms", Kind: "phone", Value: "+41790000001"}) {
 			t.Fatalf("found %+v", found)
+		}
+		for _, identity := range []string{"whatsapp&identity=whatsapp:%2B41790000001", "phone&identity=12345", "slack_user&identity=T1:U1"} {
+			if got := read[page[api.Contact]](h.get("/v1/contacts?identity_kind=" + identity)).Items; len(got) != 0 {
+				t.Fatalf("%s found %+v", identity, got)
+			}
 		}
 		before := h.registry.Subjects()
 		if got := read[page[api.Contact]](h.get("/v1/contacts?identity_kind=email&identity=x@example.org")).Items; len(got) != 0 {
