@@ -80,40 +80,35 @@ type Receipts interface {
 
 // Egress sends and fetches for one channel.
 type Egress struct {
-	bus     *bus.Bus
-	channel string
-	send    *sender  // nil: the channel can't send
-	fetch   *fetcher // nil: the channel has nothing to fetch
+	cfg      Config
+	deps     Deps
+	channel  string
+	inbound  *inbound
+	meters   *meters
+	sender   channel.Sender  // nil: the channel can't send
+	fetcher  channel.Fetcher // nil: the channel has nothing to fetch
+	receipts Receipts
 }
 
 // New makes an Egress; Run starts it.
 func New(cfg Config, deps Deps) (*Egress, error) {
-	if deps.Adapter == nil || deps.Bus == nil || deps.Keys == nil || deps.Accounts == nil || deps.Clock == nil || deps.Telemetry == nil {
-		return nil, errors.New("egress: adapter, bus, keys, accounts, clock and telemetry are required")
+	if deps.Adapter == nil || deps.Bus == nil || deps.Keys == nil || deps.Accounts == nil || deps.Clock == nil || deps.Telemetry == nil || deps.Bucket == nil || deps.Media == nil {
+		return nil, errors.New("egress: every one of Deps but Receipts is required")
 	}
-	name := deps.Adapter.Name()
-	if err := cfg.complete(name); err != nil {
+	e := &Egress{cfg: cfg, deps: deps, channel: deps.Adapter.Name(), receipts: deps.Receipts}
+	var err error
+	if err = e.cfg.complete(e.channel); err != nil {
 		return nil, err
 	}
-	meters, err := newMeters(deps.Telemetry.Meter, name)
-	if err != nil {
+	if e.meters, err = newMeters(deps.Telemetry.Meter, e.channel); err != nil {
 		return nil, fmt.Errorf("egress: %w", err)
 	}
-	e := &Egress{bus: deps.Bus, channel: name}
-	inbound := &inbound{bus: deps.Bus, channel: name}
-	if provider, ok := deps.Adapter.(channel.Sender); ok {
-		receipts := deps.Receipts
-		if receipts == nil {
-			receipts = inbound
-		}
-		e.send = newSender(cfg, name, provider, deps, inbound, receipts, meters)
+	e.inbound = &inbound{bus: deps.Bus, channel: e.channel}
+	if e.receipts == nil {
+		e.receipts = e.inbound
 	}
-	if provider, ok := deps.Adapter.(channel.Fetcher); ok {
-		if deps.Bucket == nil || deps.Media == nil {
-			return nil, errors.New("egress: a channel that fetches needs a bucket and a media client")
-		}
-		e.fetch = newFetcher(cfg, name, provider, deps, inbound, meters)
-	}
+	e.sender, _ = deps.Adapter.(channel.Sender)
+	e.fetcher, _ = deps.Adapter.(channel.Fetcher)
 	return e, nil
 }
 
@@ -159,29 +154,33 @@ func (c *Config) complete(name string) error {
 // unknown.
 func (e *Egress) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	if e.send != nil {
-		g.Go(func() error { return e.runSender(ctx) })
+	if e.sender != nil {
+		g.Go(func() error { return e.send(ctx) })
 	}
-	if e.fetch != nil {
-		g.Go(func() error {
-			return e.bus.Subscribe(ctx, bus.Subscription{
-				Group: e.channel + "-fetch", Topics: []string{inboundTopic(e.channel)}, MaxBatch: 100, Handle: e.fetch.handle,
-			})
-		})
+	if e.fetcher != nil {
+		g.Go(func() error { return e.fetch(ctx) })
 	}
 	return g.Wait()
 }
 
-func (e *Egress) runSender(ctx context.Context) error {
-	defer e.send.stop()
+func (e *Egress) send(ctx context.Context) error {
+	s := newSender(e.cfg, e.channel, e.sender, e.deps, e.inbound, e.receipts, e.meters)
+	defer s.stop()
 	topic := outboundTopic(e.channel)
-	if err := e.send.insist(ctx, "topics", func() error {
-		return e.bus.EnsureTopics(ctx, bus.Topic{Name: bus.DeadTopic(topic), Partitions: 1, Retention: 30 * 24 * time.Hour})
-	}); err != nil {
+	if s.insist(ctx, "topics", func() error {
+		return e.deps.Bus.EnsureTopics(ctx, bus.Topic{Name: bus.DeadTopic(topic), Partitions: 1, Retention: 30 * 24 * time.Hour})
+	}) != nil {
 		return nil // ctx has ended
 	}
-	return e.bus.Consume(ctx, e.channel+"-send", []string{topic}, func(ctx context.Context, p *bus.Partition) {
-		e.send.inLane(func() { newLane(e.send, p.Topic, p.Partition, p.Metadata).run(ctx, p) })
+	return e.deps.Bus.Consume(ctx, e.channel+"-send", []string{topic}, func(ctx context.Context, p *bus.Partition) {
+		s.inLane(func() { newLane(s, p.Topic, p.Partition, p.Metadata).run(ctx, p) })
+	})
+}
+
+func (e *Egress) fetch(ctx context.Context) error {
+	f := newFetcher(e.cfg, e.channel, e.fetcher, e.deps, e.inbound, e.meters)
+	return e.deps.Bus.Subscribe(ctx, bus.Subscription{
+		Group: e.channel + "-fetch", Topics: []string{inboundTopic(e.channel)}, MaxBatch: 100, Handle: f.handle,
 	})
 }
 

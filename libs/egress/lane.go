@@ -76,30 +76,33 @@ func (l *lane) run(ctx context.Context, p partition) {
 		}
 		waiting, err := l.prepare(ctx, records)
 		for err == nil && len(waiting) > 0 {
-			var group []*taken
-			group, waiting, err = l.gather(ctx, waiting)
-			if err == nil && len(group) == 0 {
-				if err = l.s.awaitSlot(ctx, waiting[0]); err == nil {
-					continue
-				}
-			}
-			if err == nil {
-				err = l.announce(ctx, group)
-			}
-			if err == nil {
-				err = l.commit(ctx, p, group)
-			}
-			if err != nil {
-				l.s.abandon(group)
-				break
-			}
-			l.s.start(group)
+			waiting, err = l.take(ctx, p, waiting)
 		}
 		if err != nil {
 			l.s.abandon(waiting)
 			return
 		}
 	}
+}
+
+// take gets the first of those waiting committed and started, with those that can go at the same time, and
+// gives the others.
+func (l *lane) take(ctx context.Context, p partition, waiting []*taken) ([]*taken, error) {
+	group, rest, err := l.gather(ctx, waiting)
+	if err != nil {
+		return waiting, err
+	}
+	if len(group) == 0 {
+		return waiting, l.s.awaitSlot(ctx, waiting[0])
+	}
+	if err := l.announce(ctx, group); err != nil {
+		return waiting, err
+	}
+	if err := l.commit(ctx, p, group); err != nil {
+		return waiting, err
+	}
+	l.s.start(group)
+	return rest, nil
 }
 
 // prepare decodes, drops, opens and paces. It waits for the registry and for what is known of
@@ -145,8 +148,9 @@ func (l *lane) sift(ctx context.Context, r bus.Record) (*taken, error) {
 }
 
 // gather waits until the first of those waiting is due, and gives it together with those that can go at
-// the same time; none where no slot is free for the first. Slots are taken before anything is announced, so that what is committed is
-// called at once: the shorter that is, the less ends as unknown when the process is killed.
+// the same time; none where no slot is free for the first. Slots are taken before anything is announced,
+// so that what is committed is called at once: the shorter that is, the less ends as unknown when the
+// process is killed.
 func (l *lane) gather(ctx context.Context, waiting []*taken) (group, rest []*taken, err error) {
 	for i, t := range waiting {
 		if t.cmd == nil {

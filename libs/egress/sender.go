@@ -30,8 +30,8 @@ type sender struct {
 	bucket    *media.Bucket
 	publisher publisher
 	receipts  Receipts
-	deadLetters
-	pace *pacer
+	dead      deadLetters
+	pace      *pacer
 
 	// slots are as many as commands may be taken and not yet reported.
 	slots   chan struct{}
@@ -67,7 +67,7 @@ func newSender(cfg Config, name string, provider channel.Sender, deps Deps, in p
 	s := &sender{
 		cfg: cfg, channel: name, provider: provider, keys: deps.Keys, accounts: deps.Accounts, clock: deps.Clock,
 		log: deps.Telemetry.Log, tracer: deps.Telemetry.Tracer, meters: m, bucket: deps.Bucket,
-		publisher: in, receipts: receipts, deadLetters: deps.Bus,
+		publisher: in, receipts: receipts, dead: deps.Bus,
 		pace: newPacer(cfg.Hold, cfg.CallsPerConnection), slots: make(chan struct{}, cfg.Calls), sleep: sleep,
 	}
 	s.calls, s.cutCalls = context.WithCancel(context.Background())
@@ -185,7 +185,7 @@ func (s *sender) bury(ctx context.Context, r bus.Record) error {
 		bus.Header{Key: bus.HeaderDeadPartition, Value: []byte(strconv.Itoa(r.Partition))},
 		bus.Header{Key: bus.HeaderDeadOffset, Value: []byte(strconv.FormatInt(r.Offset, 10))})}
 	s.log.ErrorContext(ctx, "egress: a command can't be read", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
-	return s.insist(ctx, "dead letter", func() error { return s.Publish(ctx, letter) })
+	return s.insist(ctx, "dead letter", func() error { return s.dead.Publish(ctx, letter) })
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
