@@ -235,8 +235,9 @@ func (p *Process) start(command []string, logFile string) error {
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
-	p.done = make(chan error, 1)
-	go func() { p.done <- p.cmd.Wait() }()
+	ended, cmd := make(chan error, 1), p.cmd
+	p.done = ended
+	go func() { ended <- cmd.Wait() }()
 	return nil
 }
 
@@ -273,11 +274,16 @@ func (m *Mesh) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Kill ends every process with SIGKILL, and the front.
+// Kill ends every process with SIGKILL, waits until each is gone, and closes the front.
 func (m *Mesh) Kill() {
 	for _, p := range m.processes {
-		if p.cmd != nil && p.cmd.Process != nil {
+		if p.done != nil {
 			_ = p.cmd.Process.Kill() // one that ended needs none
+		}
+	}
+	for _, p := range m.processes {
+		if p.done != nil {
+			p.done <- <-p.done
 		}
 	}
 	if m.front != nil {
