@@ -572,6 +572,6 @@ func (s *story) search(ctx context.Context) error {
 		total.Files += scanned.Files
 		total.Bytes += scanned.Bytes
 	}
-	say("%d files, %.1f MB of topics, databases, spools, mesh.Objects, logs and traces: no word, name, number or secret, in any encoding", total.Files, float64(total.Bytes)/1e6)
+	say("%d files, %.1f MB of topics, databases, spools, objects, logs and traces: no word, name, number or secret, in any encoding", total.Files, float64(total.Bytes)/1e6)
 	return nil
 }

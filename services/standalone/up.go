@@ -144,22 +144,15 @@ The API is described at %[1]s/v1/openapi.yaml. Ctrl-C stops; all data stays in %
 func keeperKey(path string) (string, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		if key, err = os.ReadFile(path); err != nil {
-			return "", err
-		}
-		if len(key) != 32 {
-			return "", fmt.Errorf("%s is damaged", path)
-		}
-	case err != nil:
+	if err := app.WriteOnce(path, key); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
-	default:
-		_, err = f.Write(key)
-		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-			return "", err
-		}
+	}
+	key, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if len(key) != 32 {
+		return "", fmt.Errorf("%s is damaged", path)
 	}
 	return "base64key://" + base64.URLEncoding.EncodeToString(key), nil
 }
