@@ -2,9 +2,7 @@ package connect
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -17,8 +15,6 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
 	"github.com/stretchr/testify/require"
 
 	"tributary.dev/libs/access"
@@ -29,6 +25,7 @@ import (
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/endpointx/openapitest"
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
 	"tributary.dev/libs/telemetry"
@@ -149,22 +146,8 @@ func (c client) do(method, path string, body any) answer {
 	w := httptest.NewRecorder()
 	c.h.mux.ServeHTTP(w, r)
 	_, pattern := c.h.mux.Handler(r)
-	c.h.documented(r, pattern, w)
+	openapitest.Check(c.h, c.h.doc, pattern, r, w)
 	return answer{c.h, w}
-}
-
-func (h *house) documented(r *http.Request, pattern string, w *httptest.ResponseRecorder) {
-	h.Helper()
-	_, path, _ := strings.Cut(pattern, " ")
-	item := h.doc.Paths.Find(path)
-	require.NotNil(h, item, pattern)
-	err := openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, Route: &routers.Route{
-			Spec: h.doc, Path: path, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method),
-		}},
-		Status: w.Code, Header: w.Header(), Body: io.NopCloser(bytes.NewReader(w.Body.Bytes())),
-	})
-	require.NoError(h, err, "%s answers as documented: %s", pattern, w.Body)
 }
 
 func (a answer) is(status int) answer {

@@ -18,8 +18,6 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
 	"github.com/google/uuid"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/memblob"
@@ -29,6 +27,7 @@ import (
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/endpointx/openapitest"
 	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/seal/sealtest"
@@ -214,22 +213,7 @@ func (h *house) get(path string) answer {
 func (h *house) documented(r *http.Request, w *httptest.ResponseRecorder) {
 	h.Helper()
 	_, pattern := h.patterns.Handler(r)
-	method, path, _ := strings.Cut(pattern, " ")
-	item := h.doc.Paths.Find(path)
-	if item == nil || item.GetOperation(method) == nil {
-		h.Fatalf("%s is not documented", pattern)
-	}
-	if !strings.Contains(w.Header().Get("Content-Type"), "json") {
-		return
-	}
-	err := openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, Route: &routers.Route{
-			Spec: h.doc, Path: path, PathItem: item, Method: method, Operation: item.GetOperation(method)}},
-		Status: w.Code, Header: w.Header(), Body: io.NopCloser(bytes.NewReader(w.Body.Bytes())),
-	})
-	if err != nil {
-		h.Errorf("%s %s is not as documented: %v\n%s", r.Method, r.URL.Path, err, w.Body)
-	}
+	openapitest.Check(h, h.doc, pattern, r, w)
 }
 
 // is checks the status and gives the body, or fails.
