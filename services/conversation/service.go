@@ -33,7 +33,8 @@ func Topics() []bus.Topic {
 	topics := append(accounts.Topics(),
 		bus.Topic{Name: store.TopicConversations, Retention: 14 * day},
 		bus.Topic{Name: store.TopicContacts, Compacted: true},
-		bus.Topic{Name: store.TopicAcks, Retention: 90 * day})
+		bus.Topic{Name: store.TopicAcks, Retention: 90 * day},
+		bus.Topic{Name: erase.LedgerTopic, Compacted: true})
 	for _, name := range channel.Names() {
 		topics = append(topics,
 			bus.Topic{Name: inbound(name), Retention: 14 * day},
@@ -108,6 +109,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 	if err != nil {
 		return nil, err
 	}
+	ledger := erase.NewLedger(d.Bus, holder)
 	idempotency := endpointx.NewIdempotency(db, d.Secret("idempotency"), d.Clock.Now)
 	if read, err = api.New(api.Config{
 		DB: db, Seal: d.Seal, Clock: d.Clock, Sending: send, Idempotency: idempotency, Bucket: bucket, Committed: committed,
@@ -124,11 +126,12 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 		Routes: read.Routes(),
 		Topics: Topics(),
 		Subscriptions: []bus.Subscription{
-			{Group: "conversation", Topics: sources, Handle: projector.Handle},
+			{Group: "conversation", Topics: sources, Handle: ledger.Before(projector.Handle)},
 			holder.Subscription(),
 		},
 		Jobs: []app.Job{
 			{Name: "connections", Run: connections.Run},
+			{Name: "erasure ledger", Run: ledger.Run},
 			{Name: "relay", Run: outbox.Run},
 			{Name: "pump", Run: send.Pump},
 			{Name: "sweep", Run: send.Sweep},
@@ -145,7 +148,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 				return errors.New("the connections are not known yet")
 			}
 			return nil
-		}}},
+		}}, {Name: "erasure ledger", Ready: ledger.Ready}},
 		Holds:   erase.Holdings(),
 		OpenAPI: openAPI,
 		Close:   closeAll,

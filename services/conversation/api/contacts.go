@@ -135,13 +135,13 @@ func (a *API) getContact(ctx context.Context, req byID) (Contact, error) {
 	return found[0], nil
 }
 
-// contactShown is 404 where the workspace has no such contact, 410 where it is frozen.
+// contactShown is 404 where the workspace has no such contact, 410 where it is frozen or was erased.
 func contactShown(ctx context.Context, tx *sql.Tx, workspace, id string) error {
 	var frozen int
 	err := tx.QueryRowContext(ctx, "SELECT frozen FROM contacts WHERE workspace_id = $1 AND id = $2", workspace, id).Scan(&frozen)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return problem.NotFound("contact")
+		return store.Missing(ctx, tx, workspace, store.KindContact, id)
 	case err == nil && frozen != 0:
 		return problem.Gone("contact")
 	}

@@ -124,14 +124,15 @@ func (a *API) getConversation(ctx context.Context, req byID) (c Conversation, er
 	return c, err
 }
 
-// conversation reads one of a workspace: 404 where there is none, 410 where its contact is frozen.
+// conversation reads one of a workspace: 404 where there is none, 410 where its contact is frozen or was
+// erased.
 func conversation(ctx context.Context, tx *sql.Tx, workspace, id string) (Conversation, error) {
 	rows, err := queryConversations(ctx, tx, "c.workspace_id = $1 AND c.id = $2", workspace, id)
 	switch {
 	case err != nil:
 		return Conversation{}, err
 	case len(rows) == 0:
-		return Conversation{}, problem.NotFound("conversation")
+		return Conversation{}, store.Missing(ctx, tx, workspace, store.KindConversation, id)
 	case rows[0].frozen:
 		return Conversation{}, problem.Gone("conversation")
 	}

@@ -34,15 +34,97 @@ func Holdings() []*pb.Holder_Holding {
 
 // erasure of one subject in one transaction.
 type erasure struct {
-	tx               *sql.Tx
-	subject, contact string
-	now              int64
-	ack              *pb.PrivacyAck
+	tx                          *sql.Tx
+	workspace, subject, contact string
+	now                         int64
+	ack                         *pb.PrivacyAck
 
 	// direct are the person's one-to-one conversations, orphaned the groups that nobody else alive is in.
 	direct, orphaned []string
 	// own are the messages to be deleted: those of the former, and the person's own in other groups.
 	own []string
+}
+
+// begin gives the erasure its transaction, and the answer that it fills.
+func (e *erasure) begin(tx *sql.Tx, now int64, ack *pb.PrivacyAck) {
+	ack.Found, ack.Deleted, ack.Kept = map[string]int64{}, map[string]int64{}, map[string]int64{}
+	e.tx, e.now, e.ack = tx, now, ack
+	e.direct, e.orphaned, e.own = nil, nil, nil
+}
+
+// carryOut does what a command asks, and gives what is to be told beside the answer.
+func (e *erasure) carryOut(ctx context.Context, kind pb.PrivacyCommand_Kind) ([]store.Entry, error) {
+	switch kind {
+	case pb.PrivacyCommand_KIND_FREEZE:
+		return []store.Entry{e.closed()}, e.freeze(ctx)
+	case pb.PrivacyCommand_KIND_COLLECT:
+		if err := e.find(ctx); err != nil {
+			return nil, err
+		}
+		return nil, e.addLedger(ctx)
+	case pb.PrivacyCommand_KIND_ERASE:
+		if _, err := e.erase(ctx); err != nil {
+			return nil, err
+		}
+		return []store.Entry{e.closed()}, e.addLedger(ctx)
+	default:
+		e.ack.Failed = "unsupported"
+		return nil, nil
+	}
+}
+
+// freeze closes the contact: it is shown nowhere any more, and nothing leaves for it.
+func (e *erasure) freeze(ctx context.Context) error {
+	if _, err := e.tx.ExecContext(ctx, `INSERT INTO subjects (id, workspace_id, frozen) VALUES ($1, $2, 1)
+		ON CONFLICT (id) DO UPDATE SET frozen = 1`, e.subject, e.workspace); err != nil {
+		return err
+	}
+	if _, err := e.tx.ExecContext(ctx, "UPDATE contacts SET frozen = 1 WHERE id = $1", e.contact); err != nil {
+		return err
+	}
+	_, err := e.tx.ExecContext(ctx, "UPDATE conversations SET frozen = 1, next_us = 0 WHERE contact_id = $1", e.contact)
+	return err
+}
+
+// erase sets gone on the subject's row, which may not be there yet: what comes for it later finds it. Then
+// it deletes. did is false where the subject was gone already.
+func (e *erasure) erase(ctx context.Context) (did bool, err error) {
+	if err := sqldb.Query(ctx, e.tx, `INSERT INTO subjects (id, workspace_id, frozen, gone) VALUES ($1, $2, 1, 1)
+		ON CONFLICT (id) DO UPDATE SET gone = 1, frozen = 1 WHERE subjects.gone = 0 RETURNING 1`, []any{e.subject, e.workspace}, func(*sql.Rows) error {
+		did = true
+		return nil
+	}); err != nil {
+		return did, err
+	}
+	if err := e.lock(ctx); err != nil {
+		return did, err
+	}
+	if err := e.find(ctx); err != nil {
+		return did, err
+	}
+	return did, e.delete(ctx)
+}
+
+// lock locks the conversations that the person is in: of two people of a group who are erased at the same
+// time, the one that comes second finds nobody else there.
+func (e *erasure) lock(ctx context.Context) error {
+	var ids []string
+	if err := e.list(ctx, &ids, `SELECT id FROM conversations WHERE contact_id = $1 UNION SELECT id FROM conversations WHERE own_subject = $2
+		UNION SELECT conversation_id FROM participants WHERE subject_id = $2 ORDER BY 1`, e.contact, e.subject); err != nil {
+		return err
+	}
+	for _, id := range ids { // one by one, and so in order
+		if _, err := store.LockConversations(ctx, e.tx, []string{id}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closed tells that the contact is closed.
+func (e *erasure) closed() store.Entry {
+	return store.Entry{Topic: store.TopicContacts, Key: e.contact, Type: "contact", Workspace: e.workspace,
+		Payload: &pb.ContactRecord{Id: e.contact, WorkspaceId: e.workspace, SubjectIds: []string{e.subject}, Closed: true}}
 }
 
 // find collects and counts what there is of the subject.
@@ -129,9 +211,6 @@ func (e *erasure) group(ctx context.Context, messages map[string]bool, group str
 // delete deletes all that find found, and notes it. Objects of the bucket are deleted after the commit.
 func (e *erasure) delete(ctx context.Context) error {
 	whole := slices.Sorted(slices.Values(slices.Concat(e.direct, e.orphaned)))
-	if _, err := store.LockConversations(ctx, e.tx, whole); err != nil {
-		return err
-	}
 	moved, err := store.DeleteMessages(ctx, e.tx, e.now, e.own)
 	if err != nil {
 		return err
@@ -171,7 +250,18 @@ func (e *erasure) delete(ctx context.Context) error {
 		}
 	}
 	maps.Copy(e.ack.Deleted, e.ack.Found)
-	return store.Bounds(ctx, e.tx, moved)
+	if err := store.Bounds(ctx, e.tx, moved); err != nil {
+		return err
+	}
+	return e.keepGone(ctx)
+}
+
+// keepGone remembers what is gone, so that it is told from what never was.
+func (e *erasure) keepGone(ctx context.Context) error {
+	if err := store.KeepGone(ctx, e.tx, e.workspace, store.KindContact, e.contact); err != nil {
+		return err
+	}
+	return store.KeepGone(ctx, e.tx, e.workspace, store.KindConversation, e.direct...)
 }
 
 func (e *erasure) messagesOf(ctx context.Context, into map[string]bool, where string, args ...any) error {

@@ -102,14 +102,16 @@ func (h *Holder) answer(ctx context.Context, c *pb.PrivacyCommand, trace string)
 	err := h.db.Tx(ctx, func(tx *sql.Tx) error {
 		now := h.clock.NowMicros()
 		ack := &pb.PrivacyAck{CommandId: c.GetId(), RequestId: c.GetRequestId(), Holder: HolderName, SubjectId: c.GetSubjectId(),
-			Kind: c.GetKind(), AtUs: now, Found: map[string]int64{}, Deleted: map[string]int64{}, Kept: map[string]int64{}}
+			Kind: c.GetKind(), AtUs: now}
 		var entries []store.Entry
 		done, err := answeredBefore(ctx, tx, c.GetId(), ack)
 		if err != nil {
 			return err
 		}
 		if !done {
-			if entries, err = h.carryOut(ctx, tx, c, ack); err != nil {
+			e := &erasure{subject: c.GetSubjectId(), workspace: c.GetWorkspaceId(), contact: channel.ContactID(c.GetSubjectId())}
+			e.begin(tx, now, ack)
+			if entries, err = e.carryOut(ctx, c.GetKind()); err != nil {
 				return err
 			}
 			if err := keepAnswer(ctx, tx, now, ack); err != nil {
@@ -124,51 +126,6 @@ func (h *Holder) answer(ctx context.Context, c *pb.PrivacyCommand, trace string)
 		h.Wake()
 	}
 	return err
-}
-
-func (h *Holder) carryOut(ctx context.Context, tx *sql.Tx, c *pb.PrivacyCommand, ack *pb.PrivacyAck) ([]store.Entry, error) {
-	e := &erasure{tx: tx, subject: c.GetSubjectId(), contact: channel.ContactID(c.GetSubjectId()), now: ack.AtUs, ack: ack}
-	switch c.GetKind() {
-	case pb.PrivacyCommand_KIND_FREEZE:
-		return h.freeze(ctx, tx, c, e.contact)
-	case pb.PrivacyCommand_KIND_COLLECT:
-		return nil, e.find(ctx)
-	case pb.PrivacyCommand_KIND_ERASE:
-		if err := mark(ctx, tx, c, "gone = 1, frozen = 1", 1); err != nil {
-			return nil, err
-		}
-		if err := e.find(ctx); err != nil {
-			return nil, err
-		}
-		return []store.Entry{closed(c, e.contact)}, e.delete(ctx)
-	default:
-		ack.Failed = "unsupported"
-		return nil, nil
-	}
-}
-
-// freeze closes the contact: it is shown nowhere any more, and nothing leaves for it.
-func (h *Holder) freeze(ctx context.Context, tx *sql.Tx, c *pb.PrivacyCommand, contact string) ([]store.Entry, error) {
-	if err := mark(ctx, tx, c, "frozen = 1", 0); err != nil {
-		return nil, err
-	}
-	if _, err := tx.ExecContext(ctx, "UPDATE contacts SET frozen = 1 WHERE id = $1", contact); err != nil {
-		return nil, err
-	}
-	_, err := tx.ExecContext(ctx, "UPDATE conversations SET frozen = 1, next_us = 0 WHERE contact_id = $1", contact)
-	return []store.Entry{closed(c, contact)}, err
-}
-
-// mark sets the subject's row, which may not be there yet: what comes for it later finds it.
-func mark(ctx context.Context, tx *sql.Tx, c *pb.PrivacyCommand, set string, gone int) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO subjects (id, workspace_id, frozen, gone) VALUES ($1, $2, 1, $3)
-		ON CONFLICT (id) DO UPDATE SET `+set, c.GetSubjectId(), c.GetWorkspaceId(), gone)
-	return err
-}
-
-func closed(c *pb.PrivacyCommand, contact string) store.Entry {
-	return store.Entry{Topic: store.TopicContacts, Key: contact, Type: "contact", Workspace: c.GetWorkspaceId(),
-		Payload: &pb.ContactRecord{Id: contact, WorkspaceId: c.GetWorkspaceId(), SubjectIds: []string{c.GetSubjectId()}, Closed: true}}
 }
 
 func answeredBefore(ctx context.Context, tx *sql.Tx, command string, ack *pb.PrivacyAck) (bool, error) {

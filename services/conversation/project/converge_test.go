@@ -12,11 +12,15 @@ import (
 	"tributary.dev/libs/sqldb/sqltest"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/api/apitest"
+	"tributary.dev/services/conversation/project/projecttest"
 	"tributary.dev/services/conversation/store"
 )
 
+// world tells events, and what the API answers then.
+type world struct{ *projecttest.World }
+
 // story draws a set of events that touch each other in every way the event language has.
-func (w *world) story(t *rapid.T) []*pb.ChannelEvent {
+func (w world) story(t *rapid.T) []*pb.ChannelEvent {
 	var events []*pb.ChannelEvent
 	maybe := func(e ...*pb.ChannelEvent) {
 		for _, e := range e {
@@ -28,85 +32,85 @@ func (w *world) story(t *rapid.T) []*pb.ChannelEvent {
 	order := func() int64 { return rapid.Int64Range(1, 40).Draw(t, "order") * 1_000_000 }
 	for _, m := range []struct{ who, external string }{{"ada", "1"}, {"bob", "2"}, {"ada", "3"}} {
 		at := order()
-		maybe(w.says(m.who, m.external, "message", "hello "+m.external, at, "a.txt", "b.txt"))
-		maybe(w.says(m.who, m.external, "app_mention", "hello "+m.external, at))
+		maybe(w.Says(m.who, m.external, "message", "hello "+m.external, at, "a.txt", "b.txt"))
+		maybe(w.Says(m.who, m.external, "app_mention", "hello "+m.external, at))
 		if rapid.Bool().Draw(t, "edited") {
-			maybe(w.edit(m.who, m.external, "1", "edited once", order(), false, "a.txt", "c.txt"), w.edit(m.who, m.external, "2", "edited twice", order(), false))
-			received := w.edit(m.who, m.external, "3", "edited at some time", order(), true)
-			maybe(received, copied(received, func(c *pb.ChannelEvent) {
+			maybe(w.Edit(m.who, m.external, "1", "edited once", order(), false, "a.txt", "c.txt"), w.Edit(m.who, m.external, "2", "edited twice", order(), false))
+			received := w.Edit(m.who, m.external, "3", "edited at some time", order(), true)
+			maybe(received, projecttest.Copied(received, func(c *pb.ChannelEvent) {
 				c.Parts = nil
-				w.writes(c, m.who, "edited at some time")
+				w.Writes(c, m.who, "edited at some time")
 			}, order()))
 		}
-		maybe(w.reacts("bob", m.external, "+1", "a", order(), false), w.reacts("bob", m.external, "+1", "b", order(), true),
-			w.reacts("bob", m.external, "+1", "c", order(), false), w.reacts("cai", m.external, "tada", "a", order(), false))
-		maybe(w.fetched(m.who, m.external, "a.txt", "gone", "", order()),
-			w.fetched(m.who, m.external, "a.txt", "x", "attachments/"+m.external, order()),
-			w.fetched(m.who, m.external, "b.txt", "too_large", "", order()), w.fetched(m.who, m.external, "b.txt", "gone", "", order()))
+		maybe(w.Reacts("bob", m.external, "+1", "a", order(), false), w.Reacts("bob", m.external, "+1", "b", order(), true),
+			w.Reacts("bob", m.external, "+1", "c", order(), false), w.Reacts("cai", m.external, "tada", "a", order(), false))
+		maybe(w.Fetched(m.who, m.external, "a.txt", "gone", "", order()),
+			w.Fetched(m.who, m.external, "a.txt", "x", "attachments/"+m.external, order()),
+			w.Fetched(m.who, m.external, "b.txt", "too_large", "", order()), w.Fetched(m.who, m.external, "b.txt", "gone", "", order()))
 	}
 	if rapid.Bool().Draw(t, "deleted") {
-		maybe(w.deletes("3", "a", order()), w.deletes("3", "b", order()))
+		maybe(w.Deletes("3", "a", order()), w.Deletes("3", "b", order()))
 	}
 	for _, external := range []string{"s1", "s2"} {
-		e := w.direct("cai", external, "text "+external, order())
-		maybe(e, copied(e, func(c *pb.ChannelEvent) {
+		e := w.Direct("cai", external, "text "+external, order())
+		maybe(e, projecttest.Copied(e, func(c *pb.ChannelEvent) {
 			c.Parts = nil
-			w.writes(c, "cai", "text "+external)
-			w.named(c, "cai")
+			w.Writes(c, "cai", "text "+external)
+			w.Named(c, "cai")
 		}, order()))
 	}
-	maybe(w.profile("cai", "1", "Cai", order()), w.profile("cai", "2", "Cai Li", order()), w.profile("ada", "1", "Ada", order()))
+	maybe(w.Profile("cai", "1", "Cai", order()), w.Profile("cai", "2", "Cai Li", order()), w.Profile("ada", "1", "Ada", order()))
 	w.outboundStory(maybe, order)
 	return events
 }
 
-// outboundStory is what happens to messages sent elsewhere (w), and to ours (id(1) in two parts).
-func (w *world) outboundStory(maybe func(...*pb.ChannelEvent), order func() int64) {
-	elsewhere := w.says("ada", "w", "message", "from the provider's own app", order())
+// outboundStory is what happens to messages sent elsewhere (w), and to ours (projecttest.ID(1) in two parts).
+func (w world) outboundStory(maybe func(...*pb.ChannelEvent), order func() int64) {
+	elsewhere := w.Says("ada", "w", "message", "from the provider's own app", order())
 	elsewhere.Direction, elsewhere.AuthorSubject = pb.Direction_DIRECTION_OUTBOUND, ""
-	delivered := w.receipt("w", order(), &pb.Receipt{Status: pb.Status_STATUS_DELIVERED})
+	delivered := w.Receipt("w", order(), &pb.Receipt{Status: pb.Status_STATUS_DELIVERED})
 	delivered.TargetExternalId = "w"
-	failed := w.receipt("wf", order(), &pb.Receipt{Status: pb.Status_STATUS_FAILED, ErrorClass: pb.ErrorClass_ERROR_CLASS_REJECT, ErrorCode: "30003"})
+	failed := w.Receipt("wf", order(), &pb.Receipt{Status: pb.Status_STATUS_FAILED, ErrorClass: pb.ErrorClass_ERROR_CLASS_REJECT, ErrorCode: "30003"})
 	failed.TargetExternalId = "w"
 	maybe(elsewhere, delivered, failed)
 
 	ours := func(what string, part int32, status pb.Status, external string, sent int64) *pb.ChannelEvent {
-		r := &pb.Receipt{MessageId: id(1), Part: part, Attempt: 1, Status: status, ExternalId: external, SentOrderUs: sent}
-		return w.receipt("o"+what+external, order(), r)
+		r := &pb.Receipt{MessageId: projecttest.ID(1), Part: part, Attempt: 1, Status: status, ExternalId: external, SentOrderUs: sent}
+		return w.Receipt("o"+what+external, order(), r)
 	}
-	maybe(ours("sending", 0, pb.Status_STATUS_SENDING, "", 0), ours("sent", 0, pb.Status_STATUS_SENT, "o0", base+50_000_000),
-		ours("sent1", 1, pb.Status_STATUS_SENT, "o1", base+51_000_000), ours("again", 0, pb.Status_STATUS_SENT, "o0", 0),
+	maybe(ours("sending", 0, pb.Status_STATUS_SENDING, "", 0), ours("sent", 0, pb.Status_STATUS_SENT, "o0", projecttest.Base+50_000_000),
+		ours("sent1", 1, pb.Status_STATUS_SENT, "o1", projecttest.Base+51_000_000), ours("again", 0, pb.Status_STATUS_SENT, "o0", 0),
 		ours("failed", 1, pb.Status_STATUS_FAILED, "", 0))
-	byExternal := w.receipt("ox", order(), &pb.Receipt{Status: pb.Status_STATUS_DELIVERED})
+	byExternal := w.Receipt("ox", order(), &pb.Receipt{Status: pb.Status_STATUS_DELIVERED})
 	byExternal.TargetExternalId = "o0"
-	through := w.receipt("through", order(), &pb.Receipt{Status: pb.Status_STATUS_READ, ThroughUs: base + 50_500_000})
-	through.ConversationKey = channel.GroupKey(slackConn, "C1:1")
-	echo := w.says("ada", "o1", "message", "an echo that nobody knew", order())
+	through := w.Receipt("through", order(), &pb.Receipt{Status: pb.Status_STATUS_READ, ThroughUs: projecttest.Base + 50_500_000})
+	through.ConversationKey = channel.GroupKey(projecttest.SlackConnection, "C1:1")
+	echo := w.Says("ada", "o1", "message", "an echo that nobody knew", order())
 	echo.Direction, echo.AuthorSubject = pb.Direction_DIRECTION_OUTBOUND, ""
-	maybe(byExternal, through, echo, w.reacts("ada", "o0", "eyes", "a", order(), false), w.reacts("ada", "o1", "eyes", "b", order(), false))
+	maybe(byExternal, through, echo, w.Reacts("ada", "o0", "eyes", "a", order(), false), w.Reacts("ada", "o1", "eyes", "b", order(), false))
 }
 
 // open begins every telling: people are there, and a member has written to them in two parts.
-func (w *world) open() {
-	w.feed(w.says("bob", "0", "message", "first", 500_000))
+func (w world) open() {
+	w.Feed(w.Says("bob", "0", "message", "first", 500_000))
 	text := bytes.Repeat([]byte("word "), 1200)
-	w.posted(channel.GroupKey(slackConn, "C1:1"), id(1), string(text))
+	w.Posted(channel.GroupKey(projecttest.SlackConnection, "C1:1"), projecttest.ID(1), string(text))
 }
 
 // told feeds events and gives all that the API answers then.
-func (w *world) told(batches ...[]*pb.ChannelEvent) []byte {
+func (w world) told(batches ...[]*pb.ChannelEvent) []byte {
 	w.Helper()
-	w.empty()
+	w.Empty()
 	w.open()
 	for _, batch := range batches {
-		w.feed(batch...)
+		w.Feed(batch...)
 	}
-	return apitest.Dump(w, w.routes, workspace)
+	return apitest.Dump(w, w.Routes, projecttest.Workspace)
 }
 
 func TestAnyOrderOfArrivalGivesTheSameConversations(t *testing.T) {
 	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
-		w := newWorld(t, db)
+		w := world{projecttest.New(t, db)}
 		runs := 0
 		rapid.Check(t, func(rt *rapid.T) {
 			if runs++; db.Dialect() == "postgres" && runs > 25 {
@@ -128,7 +132,7 @@ func TestAnyOrderOfArrivalGivesTheSameConversations(t *testing.T) {
 			if got := w.told(batches...); !bytes.Equal(got, want) {
 				for _, batch := range batches {
 					for _, e := range batch {
-						rt.Logf("%v %s→%s %d %s", e.Type, e.ExternalId, e.TargetExternalId, e.OrderUs-base, e.Id)
+						rt.Logf("%v %s→%s %d %s", e.Type, e.ExternalId, e.TargetExternalId, e.OrderUs-projecttest.Base, e.Id)
 					}
 					rt.Log("--")
 				}

@@ -216,17 +216,20 @@ func (d *Draft) seal(content *pb.Content, origin seal.Origin) (*pb.SealedPart, e
 	return seal.Seal(d.Subject, pb.Category_CATEGORY_CONTENT, origin, plain)
 }
 
-// conversationOf reads a conversation of a workspace; 404 where there is none.
+// conversationOf reads a conversation of a workspace; 404 where there is none, 410 where it was erased.
 func conversationOf(ctx context.Context, tx *sql.Tx, workspace, id string) (*store.Conversation, error) {
 	rows, err := tx.QueryContext(ctx, "SELECT "+store.ConversationColumns+" FROM conversations WHERE id = $1 AND workspace_id = $2", id, workspace)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }() // its error is Err's
-	if !rows.Next() {
-		return nil, errors.Join(rows.Err(), problem.NotFound("conversation"))
+	if rows.Next() {
+		return store.ScanConversation(rows)
 	}
-	return store.ScanConversation(rows)
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return nil, store.Missing(ctx, tx, workspace, store.KindConversation, id)
 }
 
 // optedOut is the answer to writing to somebody who asked not to be written to.

@@ -116,7 +116,7 @@ func (s *Sending) lock(ctx context.Context, tx *sql.Tx, conversation string, sub
 	}
 	c := locked[conversation]
 	if c == nil {
-		return nil, problem.NotFound("conversation")
+		return nil, store.Missing(ctx, tx, subject.Workspace, store.KindConversation, conversation)
 	}
 	if c.Frozen {
 		return nil, problem.Gone("conversation")

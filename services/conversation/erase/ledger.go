@@ -1,0 +1,183 @@
+package erase
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"maps"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"tributary.dev/libs/bus"
+	"tributary.dev/libs/channel"
+	"tributary.dev/libs/sqldb"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/store"
+)
+
+// LedgerTopic names everybody who was ever erased, by subject. It lies outside every database, so that one
+// restored from before an erasure can be told of it.
+const LedgerTopic = "privacy.erasures"
+
+// Ledger applies the erasure ledger once, at the start.
+type Ledger struct {
+	holder  *Holder
+	bus     *bus.Bus
+	applied chan struct{}
+	once    sync.Once
+}
+
+// NewLedger makes the ledger's reader; Run applies it.
+func NewLedger(b *bus.Bus, h *Holder) *Ledger {
+	return &Ledger{holder: h, bus: b, applied: make(chan struct{})}
+}
+
+// Run erases whomever the ledger names as it stands now and this database still has, and then waits for ctx
+// to end. Later erasures come as commands.
+func (l *Ledger) Run(ctx context.Context) error {
+	entries, err := l.read(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := l.holder.ApplyLedger(ctx, entries)
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		l.holder.tel.Log.WarnContext(ctx, "erased again who is in the erasure ledger: the database is from before that", "subjects", n)
+	}
+	l.once.Do(func() { close(l.applied) })
+	<-ctx.Done()
+	return nil
+}
+
+// read gives the ledger as it stands; it waits for brokers that are away.
+func (l *Ledger) read(ctx context.Context) ([]*pb.Erasure, error) {
+	table := bus.NewTable(l.bus, bus.TableConfig[*pb.Erasure]{Topic: LedgerTopic, Decode: func(value []byte) (*pb.Erasure, error) {
+		e := &pb.Erasure{}
+		return e, proto.Unmarshal(value, e)
+	}})
+	reading, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		defer stop()
+		ended <- table.Run(reading)
+	}()
+	err := table.WaitReady(reading)
+	stop()
+	if err = errors.Join(err, <-ended); err != nil {
+		return nil, err
+	}
+	var entries []*pb.Erasure
+	for _, e := range table.All {
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// Ready tells whether the ledger has been applied.
+func (l *Ledger) Ready() error {
+	select {
+	case <-l.applied:
+		return nil
+	default:
+		return errors.New("the erasure ledger is not applied yet")
+	}
+}
+
+// Before lets a handler wait until the ledger has been applied.
+func (l *Ledger) Before(handle func(context.Context, []bus.Record) error) func(context.Context, []bus.Record) error {
+	return func(ctx context.Context, records []bus.Record) error {
+		select {
+		case <-l.applied:
+			return handle(ctx, records)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// ApplyLedger erases the subjects of entries that are not gone yet, and tells how many those were. What was
+// found is kept: should the command come after all, because the ledger was quicker, it is its answer.
+func (h *Holder) ApplyLedger(ctx context.Context, entries []*pb.Erasure) (erased int, err error) {
+	for _, chunk := range store.Chunks(entries) {
+		gone, err := h.gone(ctx, chunk)
+		if err != nil {
+			return erased, err
+		}
+		for _, entry := range chunk {
+			if entry.GetSubjectId() == "" || gone[entry.GetSubjectId()] {
+				continue
+			}
+			did, err := h.eraseAgain(ctx, entry)
+			if err != nil {
+				return erased, err
+			}
+			if did {
+				erased++
+			}
+		}
+	}
+	return erased, nil
+}
+
+func (h *Holder) gone(ctx context.Context, entries []*pb.Erasure) (map[string]bool, error) {
+	ids := make([]string, len(entries))
+	for i, e := range entries {
+		ids[i] = e.GetSubjectId()
+	}
+	gone := map[string]bool{}
+	err := h.db.View(ctx, func(tx *sql.Tx) error {
+		list, args := sqldb.In(1, ids)
+		return sqldb.Query(ctx, tx, "SELECT id FROM subjects WHERE gone = 1 AND id IN ("+list+")", args, func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			gone[id] = true
+			return err
+		})
+	})
+	return gone, err
+}
+
+func (h *Holder) eraseAgain(ctx context.Context, entry *pb.Erasure) (did bool, err error) {
+	h.keys.Evict(entry.GetSubjectId())
+	e := &erasure{subject: entry.GetSubjectId(), workspace: entry.GetWorkspaceId(), contact: channel.ContactID(entry.GetSubjectId())}
+	err = h.db.Tx(ctx, func(tx *sql.Tx) error {
+		now := h.clock.NowMicros()
+		e.begin(tx, now, &pb.PrivacyAck{CommandId: ledgerID(e.subject), RequestId: entry.GetRequestId(), Holder: HolderName,
+			SubjectId: e.subject, Kind: pb.PrivacyCommand_KIND_ERASE, AtUs: now})
+		if did, err = e.erase(ctx); err != nil || !did {
+			return err
+		}
+		if err := keepAnswer(ctx, tx, now, e.ack); err != nil {
+			return err
+		}
+		return store.Append(ctx, tx, now, e.closed())
+	})
+	if err == nil && did {
+		h.committed()
+		h.Wake()
+	}
+	return did, err
+}
+
+// addLedger adds to an answer what the ledger had erased before the command came.
+func (e *erasure) addLedger(ctx context.Context) error {
+	before := &pb.PrivacyAck{}
+	found, err := answeredBefore(ctx, e.tx, ledgerID(e.subject), before)
+	if err != nil || !found {
+		return err
+	}
+	for what, n := range before.GetFound() {
+		e.ack.Found[what] += n
+	}
+	for what, n := range before.GetDeleted() {
+		e.ack.Deleted[what] += n
+	}
+	maps.Copy(e.ack.Kept, before.GetKept())
+	return nil
+}
+
+// ledgerID stands for a command's id where the ledger commands.
+func ledgerID(subject string) string { return "ledger/" + subject }
