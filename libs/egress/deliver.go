@@ -32,14 +32,14 @@ type outcome struct {
 func (s *sender) deliver(t *taken) outcome {
 	ctx := trace.ContextWithRemoteSpanContext(s.calls, t.trace)
 	ctx, span := s.tracer.Start(ctx, "send "+s.channel, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-		attribute.String("message.id", t.cmd.GetMessageId()), attribute.String("connection.id", t.cmd.GetConnectionId()),
-		attribute.Int("message.part", int(t.cmd.GetPart())), attribute.Int("message.attempt", int(t.cmd.GetAttempt()))))
+		attribute.String("tributary.message_id", t.cmd.GetMessageId()), attribute.String("tributary.connection_id", t.cmd.GetConnectionId()),
+		attribute.Int("tributary.part", int(t.cmd.GetPart())), attribute.Int("tributary.attempt", int(t.cmd.GetAttempt()))))
 	defer span.End()
 	verdict, revoked := t.verdict, ""
 	if verdict == nil {
 		verdict, revoked = s.offer(ctx, t)
 	}
-	span.SetAttributes(attribute.String("status", word(verdict.GetStatus())), attribute.String("code", verdict.GetErrorCode()))
+	span.SetAttributes(attribute.String("tributary.status", word(verdict.GetStatus())), attribute.String("tributary.code", verdict.GetErrorCode()))
 	s.meters.sent(ctx, verdict)
 	o := outcome{trace: span.SpanContext()}
 	if revoked != "" {

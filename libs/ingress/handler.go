@@ -30,7 +30,7 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if errors.As(err, &p) {
 			code = p.Code
 		}
-		span.SetAttributes(attribute.String("refused", code))
+		span.SetAttributes(attribute.String("tributary.refused_code", code))
 		in.metrics.add(ctx, in.metrics.refused, 1, reason(code))
 		problem.Write(ctx, w, err)
 		return

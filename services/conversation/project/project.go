@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -67,7 +68,9 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 	if err != nil {
 		return err
 	}
-	ctx, span := p.tel.Tracer.Start(ctx, "project events", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithLinks(links(records)...))
+	began := time.Now()
+	ctx, span := p.tel.Tracer.Start(ctx, "project events", trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(attribute.Int("messaging.batch.message_count", len(records))))
 	defer span.End()
 	var done *batch
 	err = p.db.Tx(ctx, func(tx *sql.Tx) error {
@@ -88,7 +91,22 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 	if len(done.receipts) > 0 {
 		p.sending.Wake()
 	}
+	p.trace(records, events, began, span.SpanContext())
 	return nil
+}
+
+// trace tells, in the trace that each event came in, when it was projected, and in which batch.
+func (p *Projector) trace(records []bus.Record, events []*event, began time.Time, batch trace.SpanContext) {
+	for i, r := range records {
+		ctx := telemetry.Extract(context.Background(), r.Headers)
+		if !trace.SpanContextFromContext(ctx).IsSampled() {
+			continue
+		}
+		_, span := p.tel.Tracer.Start(ctx, "project event", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(began),
+			trace.WithLinks(trace.Link{SpanContext: batch}), trace.WithAttributes(
+				attribute.String("cloudevents.event_id", events[i].GetId()), attribute.String("cloudevents.event_type", events[i].GetType().String())))
+		span.End()
+	}
 }
 
 // event is a channel event with the trace that it came in.
@@ -164,15 +182,4 @@ func known(t pb.EventType) bool {
 		return true
 	}
 	return false
-}
-
-// links name the traces that a batch carries on.
-func links(records []bus.Record) []trace.Link {
-	var links []trace.Link
-	for _, r := range records {
-		if of := trace.SpanContextFromContext(telemetry.Extract(context.Background(), r.Headers)); of.IsSampled() {
-			links = append(links, trace.Link{SpanContext: of})
-		}
-	}
-	return links
 }
