@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,6 +46,8 @@ type relay struct {
 	log   *slog.Logger
 	// turn is held by the one of this process that publishes.
 	turn chan struct{}
+	// told: what was marked when the process started is published, the owner's first key among it.
+	told atomic.Bool
 }
 
 const (
@@ -70,12 +73,21 @@ func (r *relay) run(ctx context.Context) error {
 		if n == relayBatch {
 			continue
 		}
+		r.told.Store(true)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// ready: other services know what is in the database, so that the first key opens the first call.
+func (r *relay) ready() error {
+	if !r.told.Load() {
+		return errors.New("accounts and keys are not published yet")
+	}
+	return nil
 }
 
 // flush publishes what a request has changed before the request is answered. Where that takes too long

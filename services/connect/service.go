@@ -106,6 +106,7 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 			{Name: "reconcile", Run: reconcile.run},
 			{Name: "idempotency", Run: s.idem.Run},
 		},
+		Ready:   []app.Check{{Name: "relay", Ready: s.relay.ready}},
 		OpenAPI: openAPI,
 		Close:   keepers.close,
 	}, nil
