@@ -3,8 +3,6 @@
 package mesh
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -296,57 +294,16 @@ func (m *Mesh) Tributary(ctx context.Context, args ...string) ([]byte, error) {
 	return exec.CommandContext(ctx, filepath.Join(m.cfg.Bin, "tributary"), args...).CombinedOutput()
 }
 
-// Metric sums a metric over its labels and all processes.
-func (m *Mesh) Metric(ctx context.Context, name string) (float64, error) {
-	var sum float64
-	for _, p := range m.processes {
-		status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/metrics", http.Header{}, nil)
-		if err != nil || status != 200 {
-			return 0, fmt.Errorf("/metrics: %d %w", status, err)
+// Pause stops every process where it stands, as a machine does that is suspended, until resume is called.
+func (m *Mesh) Pause() (resume func(), err error) {
+	signal := func(s syscall.Signal) error {
+		var errs []error
+		for _, p := range m.processes {
+			errs = append(errs, p.cmd.Process.Signal(s))
 		}
-		lines := bufio.NewScanner(bytes.NewReader(body))
-		for lines.Scan() {
-			rest, ok := strings.CutPrefix(lines.Text(), name)
-			if !ok || (rest[0] != '{' && rest[0] != ' ') {
-				continue
-			}
-			value, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
-			if err != nil {
-				return 0, err
-			}
-			sum += value
-		}
+		return errors.Join(errs...)
 	}
-	return sum, nil
-}
-
-// Drained waits until the consumers have handled everything.
-func (m *Mesh) Drained(ctx context.Context) error {
-	return Eventually(ctx, 20*time.Second, func() error {
-		for range 5 { // lag is measured in passing: it must stay 0
-			lag, err := m.Metric(ctx, "tributary_consumer_lag_records")
-			if err != nil {
-				return err
-			}
-			if lag != 0 {
-				return fmt.Errorf("%.0f records are not handled yet", lag)
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		return nil
-	})
-}
-
-// Written are the folders that hold everything the mesh wrote.
-func (m *Mesh) Written() []string {
-	if !m.cfg.Real {
-		return []string{m.cfg.Data}
-	}
-	folder := os.Getenv("TRIBUTARY_SERVICES")
-	if folder == "" {
-		folder = ".services"
-	}
-	return []string{m.cfg.Data, folder}
+	return func() { _ = signal(syscall.SIGCONT) }, signal(syscall.SIGSTOP)
 }
 
 // Client makes a client with the owner's key, which it wants in a file that is nobody else's.

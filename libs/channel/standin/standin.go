@@ -4,6 +4,7 @@
 package standin
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -32,6 +33,8 @@ type Failure struct {
 	// Refuse answers with this status and header instead of carrying the call out.
 	Refuse int
 	Header http.Header
+	// Before is how long it takes until the call is carried out; it is not, where the caller leaves before.
+	Before time.Duration
 	// Hang up after the call was carried out: the caller never learns.
 	HangUp bool
 	// Delay the answer.
@@ -45,7 +48,7 @@ func newServer() *server {
 
 // start listens on address ("127.0.0.1:0" for any port).
 func (s *server) start(address string) error {
-	l, err := net.Listen("tcp", address)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return err
 	}
@@ -80,17 +83,28 @@ func (s *server) carry(w http.ResponseWriter, r *http.Request, method string, do
 		w.WriteHeader(f.Refuse)
 		return
 	}
-	status, answer := do()
-	if f.Delay > 0 {
-		select {
-		case <-time.After(f.Delay):
-		case <-r.Context().Done():
-		}
+	if _ = r.ParseForm(); !held(r, f.Before) { // only once its body was read is a caller seen to leave
+		return
 	}
+	status, answer := do()
+	held(r, f.Delay)
 	if f.HangUp {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer) // a caller that left is the caller's affair
+}
+
+// held waits, and tells whether the caller is still there.
+func held(r *http.Request, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-r.Context().Done():
+		return false
+	}
 }
