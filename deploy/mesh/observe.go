@@ -1,0 +1,85 @@
+package mesh
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Metric sums a metric over all processes and the series that have every label given (`reason="decode"`).
+func (m *Mesh) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
+	var sum float64
+	for _, p := range m.processes {
+		status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/metrics", http.Header{}, nil)
+		if err != nil || status != 200 {
+			return 0, fmt.Errorf("/metrics: %d %w", status, err)
+		}
+		lines := bufio.NewScanner(bytes.NewReader(body))
+		for lines.Scan() {
+			rest, ok := strings.CutPrefix(lines.Text(), name)
+			if !ok || (rest[0] != '{' && rest[0] != ' ') || slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(rest, l) }) {
+				continue
+			}
+			value, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+			if err != nil {
+				return 0, err
+			}
+			sum += value
+		}
+	}
+	return sum, nil
+}
+
+// Drained waits until the consumers have handled everything.
+func (m *Mesh) Drained(ctx context.Context) error {
+	return Eventually(ctx, 20*time.Second, func() error {
+		for range 5 { // lag is measured in passing: it must stay 0
+			lag, err := m.Metric(ctx, "tributary_consumer_lag_records")
+			if err != nil {
+				return err
+			}
+			if lag != 0 {
+				return fmt.Errorf("%.0f records are not handled yet", lag)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		return nil
+	})
+}
+
+// Resident is the memory that all processes hold, in bytes.
+func (m *Mesh) Resident() (int64, error) {
+	var sum int64
+	for _, p := range m.processes {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+		if err != nil {
+			return 0, err
+		}
+		_, rest, _ := strings.Cut(string(status), "VmRSS:")
+		var kib int64
+		if _, err := fmt.Sscan(rest, &kib); err != nil {
+			return 0, err
+		}
+		sum += kib << 10
+	}
+	return sum, nil
+}
+
+// Written are the folders that hold everything the mesh wrote.
+func (m *Mesh) Written() []string {
+	if !m.cfg.Real {
+		return []string{m.cfg.Data}
+	}
+	folder := os.Getenv("TRIBUTARY_SERVICES")
+	if folder == "" {
+		folder = ".services"
+	}
+	return []string{m.cfg.Data, folder}
+}
