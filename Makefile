@@ -53,7 +53,7 @@ generate: ## Regenerate what is generated: protobuf, lists from channel.yaml, se
 	@export PATH=$$(dirname $(call tool,proto,buf)):$$(dirname $(call tool,proto,protoc-gen-go)):$$(dirname $(call tool,proto,protoc-gen-go-grpc)):$$PATH; \
 	cd proto && buf lint && buf generate
 	@go run ./libs/channel/generate
-	@go run ./services/standalone/cmd/tributary settings -write .
+	@go run ./services/standalone/cmd/tributary settings --write .
 
 .PHONY: verify
 verify: ## Fail when a generated file is not what `make generate` makes

@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"tributary.dev/libs/app"
+	"tributary.dev/libs/sqldb"
 	"tributary.dev/services/privacy/certificate"
+	"tributary.dev/services/privacy/registry"
 )
 
 // exitError ends the command line with a code, its fault having been printed.
@@ -31,7 +33,7 @@ func Command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	root.SetErr(stderr)
 	ran := false // a fault before any command ran is one of usage
 	root.PersistentPreRun = func(*cobra.Command, []string) { ran = true }
-	root.AddCommand(upCommand(environ), verifyCommand(), settingsCommand())
+	root.AddCommand(upCommand(environ), verifyCommand(environ), restoreCommand(environ), settingsCommand())
 	err := root.ExecuteContext(ctx)
 	var code exitError
 	switch {
@@ -60,7 +62,7 @@ services; "tributary settings" lists them.`,
 	}
 }
 
-func verifyCommand() *cobra.Command {
+func verifyCommand(environ []string) *cobra.Command {
 	var keyFile string
 	c := &cobra.Command{
 		Use: "verify-certificate FILE", Short: "Check a certificate of erasure, offline", Args: cobra.ExactArgs(1),
@@ -98,11 +100,34 @@ fetch it once, over a way you trust, and keep it.`,
 			return nil
 		},
 	}
-	data := os.Getenv("TRIBUTARY_DATA")
-	if data == "" {
-		data = app.Defaults().Data
-	}
+	data := lookup(environ, "TRIBUTARY_DATA", app.Defaults().Data)
 	c.Flags().StringVar(&keyFile, "key", filepath.Join(data, certificateKeyFile), "the public key, as PEM")
+	return c
+}
+
+func restoreCommand(environ []string) *cobra.Command {
+	var database string
+	c := &cobra.Command{
+		Use: "restore-registry FILE", Short: "Restore the key registry from one of its backups", Args: cobra.ExactArgs(1),
+		Long: `Restore the key registry from one of its backups, into a new database.
+
+The mesh must not run. A database with anything in it is refused, and a backup that is not whole restores
+nothing. When the registry is started it applies the erasure ledger before it answers anybody.`,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			db, err := sqldb.Open(cmd.Context(), sqldb.Config{URL: database, Migrations: registry.Migrations})
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, db.Close()) }()
+			if err := registry.Restore(cmd.Context(), db, args[0]); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "restored")
+			return nil
+		},
+	}
+	data := lookup(environ, "TRIBUTARY_DATA", app.Defaults().Data)
+	c.Flags().StringVar(&database, "database", "sqlite:"+filepath.Join(data, "privacy", "registry.db"), "URL of the registry's database")
 	return c
 }
 
