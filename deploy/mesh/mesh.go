@@ -91,8 +91,8 @@ var services = []struct {
 	{"conversation", nil},
 	{"privacy", []string{"/v1/privacy/"}},
 	{"connect", []string{"/v1/apps", "/v1/connections", "/v1/keys", "/v1/workspaces", "/v1/members"}},
-	{"slack", []string{"/webhooks/slack/"}},
-	{"sms", []string{"/webhooks/sms/"}},
+	{"slack", []string{"/webhooks/slack/", "/media/slack/"}},
+	{"sms", []string{"/webhooks/sms/", "/media/sms/"}},
 }
 
 // plan makes the settings of one process a service.

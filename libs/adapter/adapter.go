@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"tributary.dev/libs/accounts"
@@ -58,12 +59,13 @@ func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel
 	if err != nil {
 		return nil, errors.Join(err, parts.Close())
 	}
+	links := media.NewLinks(linkBase(d.Common.PublicURL, a.Name()), d.Secret("links"), bucket, d.Seal, d.Clock.Now)
 	out, err := egress.New(egress.Config{
 		PublicURL: d.Common.PublicURL, Late: d.Common.SendLate, LongestCall: d.Common.SendLongestCall,
 		StopWithin: d.Common.StopTimeout * 4 / 5,
 	}, egress.Deps{
 		Adapter: a, Bus: d.Bus, Keys: d.Seal, Accounts: known, Clock: d.Clock, Telemetry: d.Telemetry,
-		Bucket: bucket, Media: media.NewClient(media.ClientConfig{Allowed: prefixes(d.Common.MediaAllow)}),
+		Bucket: bucket, Links: links, Media: media.NewClient(media.ClientConfig{Allowed: prefixes(d.Common.MediaAllow)}),
 	})
 	if err != nil {
 		return nil, errors.Join(err, parts.Close(), bucket.Close())
@@ -72,9 +74,18 @@ func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel
 		bus.Topic{Name: "inbound." + a.Name(), Retention: inboundKept},
 		bus.Topic{Name: "outbound." + a.Name(), Retention: outboundKept})
 	parts.Jobs = append(parts.Jobs, app.Job{Name: "egress", Run: out.Run})
+	parts.Routes = append(parts.Routes, app.Route{Pattern: "GET /media/" + a.Name() + "/{token}", Handler: links, Public: true})
 	close := parts.Close
 	parts.Close = func() error { return errors.Join(close(), bucket.Close()) }
 	return parts, nil
+}
+
+// linkBase is below what providers reach; empty where they reach nothing.
+func linkBase(publicURL, channel string) string {
+	if publicURL == "" {
+		return ""
+	}
+	return strings.TrimSuffix(publicURL, "/") + "/media/" + channel
 }
 
 // prefixes of settings that were validated.

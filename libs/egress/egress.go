@@ -57,6 +57,8 @@ type Deps struct {
 	// Bucket and Media: what attachments are fetched with and kept in, and sent from.
 	Bucket *media.Bucket
 	Media  *media.Client
+	// Links gives attachments addresses that the provider can fetch them at; nil: it can't.
+	Links *media.Links
 }
 
 // Keys is what egress needs of the registry's client.

@@ -123,36 +123,29 @@ func sealedParts(cmd *pb.Command) []seal.Sealed {
 
 // fill completes what is sent with what was opened; a verdict where that can't be done.
 func (s *sender) fill(t *taken, opened []seal.Opened) *pb.Receipt {
-	for _, o := range opened {
-		switch {
-		case o.Err == nil:
-		case errors.Is(o.Err, seal.ErrGone):
-			return failed(pb.ErrorClass_ERROR_CLASS_REJECT, codeGone)
-		case errors.Is(o.Err, seal.ErrRestricted):
-			return failed(pb.ErrorClass_ERROR_CLASS_REJECT, codeRestricted)
-		default:
-			return failed(pb.ErrorClass_ERROR_CLASS_REJECT, codeUnreadable)
-		}
-	}
-	content := &pb.Content{}
-	if proto.Unmarshal(opened[0].Plain, content) != nil {
-		return failed(pb.ErrorClass_ERROR_CLASS_REJECT, codeUnreadable)
-	}
-	opened = opened[1:]
-	t.out.Text = content.GetText()
+	content, profile := &pb.Content{}, &pb.Profile{}
+	into := []proto.Message{content}
 	if t.cmd.GetAddress() != nil {
-		profile := &pb.Profile{}
-		if proto.Unmarshal(opened[0].Plain, profile) != nil {
-			return failed(pb.ErrorClass_ERROR_CLASS_REJECT, codeUnreadable)
-		}
-		t.out.To = profile.GetIdentityValue()
-		opened = opened[1:]
+		into = append(into, profile)
 	}
+	for i, o := range opened {
+		var m proto.Message
+		if i < len(into) {
+			m = into[i]
+		}
+		if code := unopened(o, m); code != "" {
+			return failed(pb.ErrorClass_ERROR_CLASS_REJECT, code)
+		}
+	}
+	t.out.Text, t.out.To = content.GetText(), profile.GetIdentityValue()
 	if a := t.cmd.GetAttachment(); a != nil {
-		object, key := a.GetObject(), opened[0].Plain
+		object, key := a.GetObject(), opened[len(into)].Plain
 		t.out.Attachment = &channel.OutgoingAttachment{
 			ContentType: a.GetContentType(), Size: a.GetSize(),
 			Open: func(ctx context.Context) (io.ReadCloser, error) { return s.bucket.Open(ctx, object, key) },
+		}
+		if s.links != nil {
+			t.out.Attachment.URL = s.links.URL(t.cmd.GetWorkspaceId(), a.GetId())
 		}
 		for _, named := range content.GetAttachments() {
 			if named.GetId() == a.GetId() {
@@ -161,6 +154,19 @@ func (s *sender) fill(t *taken, opened []seal.Opened) *pb.Receipt {
 		}
 	}
 	return nil
+}
+
+// unopened says why a part is of no use; "" where it was opened into m (nil: its plain bytes are wanted).
+func unopened(o seal.Opened, m proto.Message) (code string) {
+	switch {
+	case errors.Is(o.Err, seal.ErrGone):
+		return codeGone
+	case errors.Is(o.Err, seal.ErrRestricted):
+		return codeRestricted
+	case o.Err != nil || m != nil && proto.Unmarshal(o.Plain, m) != nil:
+		return codeUnreadable
+	}
+	return ""
 }
 
 func (s *sender) outgoing(cmd *pb.Command, conn *channel.Connection) *channel.Outgoing {

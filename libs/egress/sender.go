@@ -28,6 +28,7 @@ type sender struct {
 	tracer    trace.Tracer
 	meters    *meters
 	bucket    *media.Bucket
+	links     *media.Links
 	publisher publisher
 	receipts  Receipts
 	dead      deadLetters
@@ -66,7 +67,7 @@ const reportGrace = 5 * time.Second
 func newSender(cfg Config, name string, provider channel.Sender, deps Deps, in publisher, receipts Receipts, m *meters) *sender {
 	s := &sender{
 		cfg: cfg, channel: name, provider: provider, keys: deps.Keys, accounts: deps.Accounts, clock: deps.Clock,
-		log: deps.Telemetry.Log, tracer: deps.Telemetry.Tracer, meters: m, bucket: deps.Bucket,
+		log: deps.Telemetry.Log, tracer: deps.Telemetry.Tracer, meters: m, bucket: deps.Bucket, links: deps.Links,
 		publisher: in, receipts: receipts, dead: deps.Bus,
 		pace: newPacer(cfg.Hold, cfg.CallsPerConnection), slots: make(chan struct{}, cfg.Calls), sleep: sleep,
 	}
