@@ -72,7 +72,7 @@ func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel
 	}
 	parts.Topics = append(parts.Topics,
 		bus.Topic{Name: "inbound." + a.Name(), Retention: inboundKept},
-		bus.Topic{Name: "outbound." + a.Name(), Retention: outboundKept})
+		bus.Topic{Name: "outbound." + a.Name(), Retention: outboundKept, OffsetsOutlive: true})
 	parts.Jobs = append(parts.Jobs, app.Job{Name: "egress", Run: out.Run})
 	parts.Routes = append(parts.Routes, app.Route{Pattern: "GET /media/" + a.Name() + "/{token}", Handler: links, Public: true})
 	close := parts.Close

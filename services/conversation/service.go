@@ -38,7 +38,7 @@ func Topics() []bus.Topic {
 	for _, name := range channel.Names() {
 		topics = append(topics,
 			bus.Topic{Name: inbound(name), Retention: 14 * day},
-			bus.Topic{Name: store.TopicOutbound(name), Retention: 3 * day})
+			bus.Topic{Name: store.TopicOutbound(name), Retention: 3 * day, OffsetsOutlive: true})
 	}
 	return topics
 }
