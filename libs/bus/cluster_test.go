@@ -45,7 +45,7 @@ func TestThreeBrokers(t *testing.T) {
 			if err := cluster.MoveTopicPartition("events", partition, int32(round)); err != nil {
 				t.Fatal(err)
 			}
-			value := string(rune('a'+round)) + string(rune('0'+partition))
+			value := string(rune('a'+round)) + string('0'+partition)
 			missing[value] = true
 			bustest.Eventually(t, "publishing succeeds after a leader moved", func() bool {
 				return b.Publish(t.Context(), bus.Message{Topic: "events", Key: value, Value: []byte(value)}) == nil

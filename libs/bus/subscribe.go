@@ -55,14 +55,15 @@ func (b *Bus) Subscribe(ctx context.Context, s Subscription) error {
 	if s.MaxBatch == 0 {
 		s.MaxBatch = defaultMaxBatch
 	}
-	if err := b.ensureDeadTopics(ctx, s.Topics); err != nil {
+	if !b.ensureDeadTopics(ctx, s.Topics) {
 		return nil
 	}
 	sub := &subscriber{b: b, Subscription: s}
 	return b.Consume(ctx, s.Group, s.Topics, sub.run)
 }
 
-func (b *Bus) ensureDeadTopics(ctx context.Context, topics []string) error {
+// ensureDeadTopics tries until the topics are there; it gives false when ctx ended first.
+func (b *Bus) ensureDeadTopics(ctx context.Context, topics []string) bool {
 	dead := make([]Topic, 0, len(topics))
 	for _, topic := range topics {
 		if !strings.HasPrefix(topic, DeadTopic("")) { // what dies again stays where it is
@@ -74,7 +75,7 @@ func (b *Bus) ensureDeadTopics(ctx context.Context, topics []string) error {
 		return err != nil
 	})
 	if !missing { // whoever keeps topics by hand need not let services create any
-		return nil
+		return true
 	}
 	wait := pause(100*time.Millisecond, 5*time.Second)
 	for {
@@ -82,13 +83,13 @@ func (b *Bus) ensureDeadTopics(ctx context.Context, topics []string) error {
 		err := b.EnsureTopics(ensure, dead...)
 		cancel()
 		if err == nil {
-			return nil
+			return true
 		}
 		if ctx.Err() == nil {
 			b.log.WarnContext(ctx, "bus: dead letter topics", "error", err)
 		}
 		if wait(ctx) != nil {
-			return ctx.Err()
+			return false
 		}
 	}
 }

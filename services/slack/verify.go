@@ -54,7 +54,8 @@ func (a *Adapter) Challenge(r *channel.Request, _ channel.Secrets) (channel.Repl
 		Type      string `json:"type"`
 		Challenge string `json:"challenge"`
 	}
-	if decode(r.Body, &ask) != nil || ask.Type != "url_verification" { // Normalise says what is wrong with it
+	asked := decode(r.Body, &ask) == nil && ask.Type == "url_verification"
+	if !asked { // what does not decode is Normalise's to refuse
 		return channel.Reply{}, false, nil
 	}
 	return channel.Reply{Status: http.StatusOK, ContentType: "text/plain; charset=utf-8", Body: []byte(ask.Challenge)}, true, nil
