@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 	"unicode/utf16"
 )
 
@@ -25,6 +26,12 @@ import (
 type Scanner struct {
 	patterns []pattern
 	longest  int
+
+	// A search moves by shift, which the last three bytes of a window of the shortest pattern's length decide:
+	// how far it is at least until a pattern can begin; where 0, those of starts may begin here.
+	shortest int
+	shift    [blocks]uint8
+	starts   map[uint32][]int
 }
 
 type pattern struct {
@@ -70,6 +77,7 @@ func New(needles ...string) *Scanner {
 			s.add(n, "base64url", inside(base64.URLEncoding, n, shift))
 		}
 	}
+	s.index()
 	return s
 }
 
@@ -92,6 +100,54 @@ func (s *Scanner) add(needle, encoding string, b []byte) {
 	}
 	s.patterns = append(s.patterns, pattern{needle, encoding, b})
 	s.longest = max(s.longest, len(b))
+}
+
+const (
+	blockSize = 3
+	blocks    = 1 << 15
+)
+
+func block(b []byte) uint32 {
+	return (uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16) * 0x9e3779b1 >> 17
+}
+
+// index prepares find: Wu and Manber's search for many patterns at once.
+func (s *Scanner) index() {
+	s.shortest, s.starts = 255, map[uint32][]int{}
+	for _, p := range s.patterns {
+		s.shortest = min(s.shortest, len(p.bytes))
+	}
+	farthest := uint8(s.shortest - blockSize + 1)
+	for i := range s.shift {
+		s.shift[i] = farthest
+	}
+	for i, p := range s.patterns {
+		for at := range int(farthest) {
+			h := block(p.bytes[at:])
+			s.shift[h] = min(s.shift[h], farthest-1-uint8(at))
+		}
+		last := block(p.bytes[s.shortest-blockSize:])
+		s.starts[last] = append(s.starts[last], i)
+	}
+}
+
+// find gives where each pattern that is in b is first.
+func (s *Scanner) find(b []byte) map[int]int {
+	found := map[int]int{}
+	for at := 0; at+s.shortest <= len(b); {
+		last := block(b[at+s.shortest-blockSize:])
+		if far := s.shift[last]; far > 0 {
+			at += int(far)
+			continue
+		}
+		for _, i := range s.starts[last] {
+			if _, before := found[i]; !before && bytes.HasPrefix(b[at:], s.patterns[i].bytes) {
+				found[i] = at
+			}
+		}
+		at++
+	}
+	return found
 }
 
 // Bytes looks through one piece of memory.
@@ -119,10 +175,8 @@ func (s *Scanner) reader(name string, r io.Reader, depth int) ([]Hit, error) {
 	for {
 		n, err := io.ReadFull(r, buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		for _, p := range s.patterns {
-			if i := bytes.Index(buf, p.bytes); i >= 0 {
-				hits = append(hits, Hit{name, base + int64(i), p.needle, p.encoding})
-			}
+		for i, at := range s.find(buf) {
+			hits = append(hits, Hit{name, base + int64(at), s.patterns[i].needle, s.patterns[i].encoding})
 		}
 		if depth > 0 {
 			hits = append(hits, s.inflate(name, buf, depth)...)
@@ -176,6 +230,11 @@ type Scanned struct {
 
 // Tree looks through every regular file below root. A file that goes while it looks is passed over.
 func (s *Scanner) Tree(root string) (hits []Hit, scanned Scanned, err error) {
+	return s.TreeSince(root, time.Time{})
+}
+
+// TreeSince is Tree for the files alone that were written to at since or later.
+func (s *Scanner) TreeSince(root string, since time.Time) (hits []Hit, scanned Scanned, err error) {
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -184,6 +243,9 @@ func (s *Scanner) Tree(root string) (hits []Hit, scanned Scanned, err error) {
 			return err
 		}
 		if !d.Type().IsRegular() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil && info.ModTime().Before(since) {
 			return nil
 		}
 		f, err := os.Open(path)

@@ -5,10 +5,12 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/hex"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 	"unicode/utf16"
 )
 
@@ -40,6 +42,46 @@ func TestFindsTheNeedleHoweverItIsWritten(t *testing.T) {
 	}
 	if hits := s.Bytes("clean", around([]byte("Zwölf Boxer"))); len(hits) != 0 {
 		t.Errorf("found where it is not: %v", hits)
+	}
+}
+
+func TestFindsExactlyWhatIsThere(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	text := func(n int) []byte { // of few letters, so that much begins like a needle
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = "ab"[random.IntN(2)]
+		}
+		return b
+	}
+	for range 300 {
+		s := New(string(text(8)), string(text(9)), string(text(12)), string(text(30)))
+		b := text(1 + random.IntN(600))
+		found := s.find(b)
+		for i, p := range s.patterns {
+			at, ok := found[i]
+			if want := bytes.Index(b, p.bytes); (want >= 0) != ok || ok && at != want {
+				t.Fatalf("%q in %q: %d, want %d", p.bytes, b, at, want)
+			}
+		}
+	}
+}
+
+func TestLooksAtWhatWasWrittenSince(t *testing.T) {
+	s, dir := New(needle), t.TempDir()
+	for name, age := range map[string]time.Duration{"old": time.Hour, "new": 0} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(needle), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(-age)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hits, scanned, err := s.TreeSince(dir, time.Now().Add(-time.Minute))
+	if err != nil || scanned.Files != 1 || len(hits) == 0 || filepath.Base(hits[0].File) != "new" {
+		t.Fatalf("%v %v %v", hits, scanned, err)
 	}
 }
 
