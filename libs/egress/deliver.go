@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -106,13 +108,16 @@ func (s *sender) forbidden(t *taken) *pb.Receipt {
 
 // call makes one call. A panic in an adapter is an answer that says nothing.
 func (s *sender) call(ctx context.Context, out *channel.Outgoing) (sent channel.Sent, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.ErrorContext(ctx, "egress: adapter panicked", "channel", s.channel, "connection", out.Connection.ID, "type", fmt.Sprintf("%T", p))
-			err = &channel.Error{Code: codePanic}
-		}
-	}()
+	defer recovered(ctx, s.log, out.Connection, &err)
 	return s.provider.Send(ctx, out)
+}
+
+// recovered makes a panic in an adapter an error. What it panicked with is not logged: it may quote data.
+func recovered(ctx context.Context, log *slog.Logger, conn *channel.Connection, err *error) {
+	if p := recover(); p != nil {
+		log.ErrorContext(ctx, "egress: adapter panicked", "channel", conn.Channel, "connection", conn.ID, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		*err = &channel.Error{Code: codePanic}
+	}
 }
 
 // verdict says what a failed call means. A definite refusal is failed; what was surely not taken is

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -75,24 +74,13 @@ func (f *fetcher) handle(ctx context.Context, records []bus.Record) error {
 		}
 		ctx := telemetry.Extract(ctx, r.Headers)
 		if person {
-			g.Go(func() error { return f.guard(ctx, event, f.fetchProfile) })
+			g.Go(func() error { return f.fetchProfile(ctx, event) })
 		}
 		if files {
-			g.Go(func() error { return f.guard(ctx, event, f.fetchFiles) })
+			g.Go(func() error { return f.fetchFiles(ctx, event) })
 		}
 	}
 	return g.Wait()
-}
-
-// guard makes a panic in an adapter a fault of the event.
-func (f *fetcher) guard(ctx context.Context, event *pb.ChannelEvent, fetch func(context.Context, *pb.ChannelEvent) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			f.log.ErrorContext(ctx, "egress: adapter panicked", "channel", f.channel, "event", event.GetId(), "type", fmt.Sprintf("%T", p))
-			err = bus.DataFault("panic", errors.New("adapter panicked"))
-		}
-	}()
-	return fetch(ctx, event)
 }
 
 func hasFiles(e *pb.ChannelEvent) bool {
@@ -179,7 +167,7 @@ func (f *fetcher) fetchFile(ctx context.Context, event *pb.ChannelEvent, part *p
 	if conn == nil {
 		return failed(reasonNotConnected)
 	}
-	request, err := f.provider.Media(conn, channel.MediaRef{URL: named.GetUrl(), ExternalID: named.GetExternalId(), ContentType: ref.GetContentType()})
+	request, err := f.askMedia(ctx, conn, channel.MediaRef{URL: named.GetUrl(), ExternalID: named.GetExternalId(), ContentType: ref.GetContentType()})
 	if err != nil {
 		return failed(refused(err).GetErrorCode())
 	}
@@ -202,6 +190,11 @@ func (f *fetcher) fetchFile(ctx context.Context, event *pb.ChannelEvent, part *p
 			return nil, err
 		}
 	}
+}
+
+func (f *fetcher) askMedia(ctx context.Context, conn *channel.Connection, ref channel.MediaRef) (r channel.MediaRequest, err error) {
+	defer recovered(ctx, f.log, conn, &err)
+	return f.provider.Media(conn, ref)
 }
 
 // fetchOnce streams a file into the bucket. Nil where its person is gone.
@@ -237,14 +230,11 @@ func (f *fetcher) open(ctx context.Context, event *pb.ChannelEvent, part *pb.Sea
 	if err != nil {
 		return false, err
 	}
-	switch {
-	case errors.Is(opened[0].Err, seal.ErrGone) || errors.Is(opened[0].Err, seal.ErrRestricted):
-		return false, nil
-	case opened[0].Err != nil || proto.Unmarshal(opened[0].Plain, m) != nil:
+	code := unopened(opened[0], m)
+	if code == codeUnreadable {
 		f.log.ErrorContext(ctx, "egress: an event's part does not open", "channel", f.channel, "event", event.GetId())
-		return false, nil
 	}
-	return true, nil
+	return code == "", nil
 }
 
 // connection gives an event's connection with credentials; nil where it is not active or has none.
@@ -262,12 +252,12 @@ func (f *fetcher) connection(ctx context.Context, event *pb.ChannelEvent) (*chan
 			return nil, nil
 		}
 	}
-	conn, err := f.accounts.Opened(ctx, c)
-	if err != nil {
+	if conn, err := f.accounts.Opened(ctx, c); err == nil {
+		return conn, nil
+	} else if ctx.Err() == nil {
 		f.log.WarnContext(ctx, "egress: no credentials", "connection", c.GetId(), "error", err)
-		return nil, ctx.Err()
 	}
-	return conn, nil
+	return nil, ctx.Err()
 }
 
 // attachmentEvent says what became of an attachment. The newest counts, so one that failed once may still

@@ -3,7 +3,6 @@ package egress
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/url"
 	"strconv"
@@ -196,13 +195,8 @@ func (s *sender) admit(t *taken) {
 	if t.verdict != nil {
 		return
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("egress: adapter panicked", "channel", s.channel, "connection", t.cmd.GetConnectionId(), "type", fmt.Sprintf("%T", p))
-			t.verdict = failed(pb.ErrorClass_ERROR_CLASS_REJECT, codePanic)
-		}
-	}()
-	if err := s.provider.Check(t.out); err != nil {
+	pace, err := s.ask(t.out)
+	if err != nil {
 		t.verdict = refused(err)
 		return
 	}
@@ -216,7 +210,6 @@ func (s *sender) admit(t *taken) {
 		return
 	}
 	t.seated = true
-	pace := s.provider.Pace(t.out)
 	t.paceKey = t.cmd.GetConnectionId() + "/" + pace.Key
 	due, notBefore := s.pace.reserve(t.paceKey, pace, now)
 	if !notBefore.IsZero() {
@@ -224,6 +217,15 @@ func (s *sender) admit(t *taken) {
 		return
 	}
 	t.due = due
+}
+
+// ask gives the limit that a message comes under; an error is why the channel can't send it.
+func (s *sender) ask(out *channel.Outgoing) (pace channel.Pace, err error) {
+	defer recovered(s.calls, s.log, out.Connection, &err)
+	if err := s.provider.Check(out); err != nil {
+		return channel.Pace{}, err
+	}
+	return s.provider.Pace(out), nil
 }
 
 // late: a call for this command may no longer begin. A position is the relay's clock in microseconds, or

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -87,29 +88,22 @@ func (f *fetcher) askProfile(ctx context.Context, event *pb.ChannelEvent, part *
 	if err != nil || conn == nil {
 		return "failed", err
 	}
-	got, ok, err := f.askProvider(ctx, conn, channel.Identity{Kind: profile.GetIdentityKind(), Value: profile.GetIdentityValue()})
-	var e *channel.Error
-	switch {
-	case ctx.Err() != nil:
-		return "", ctx.Err()
-	case errors.As(err, &e):
-		f.log.InfoContext(ctx, "egress: profile not fetched", "channel", f.channel, "connection", conn.ID, "class", string(e.Class), "code", e.Code)
-		return "failed", nil
-	case err != nil:
-		return "failed", nil
-	case !ok:
-		return "nobody", nil
+	got, result := f.askProvider(ctx, conn, channel.Identity{Kind: profile.GetIdentityKind(), Value: profile.GetIdentityValue()})
+	if ctx.Err() != nil || result != "" {
+		return result, ctx.Err()
 	}
 	subject, ok, err := f.subject(ctx, event, part)
 	if err != nil || !ok {
 		return "gone", err
 	}
+	valid := func(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 	plain, err := proto.Marshal(&pb.Profile{
-		Name: got.Name, AvatarUrl: got.AvatarURL, Email: got.Email, Phone: got.Phone, Handle: got.Handle, Locale: got.Locale, TimeZone: got.TimeZone,
+		Name: valid(got.Name), AvatarUrl: valid(got.AvatarURL), Email: valid(got.Email), Phone: valid(got.Phone),
+		Handle: valid(got.Handle), Locale: valid(got.Locale), TimeZone: valid(got.TimeZone),
 		IdentityValue: profile.GetIdentityValue(), IdentityKind: profile.GetIdentityKind(),
 	})
 	if err != nil {
-		return "failed", nil
+		return "", err
 	}
 	sealed, err := seal.Seal(subject, pb.Category_CATEGORY_PROFILE, origin, plain)
 	if err != nil {
@@ -122,24 +116,29 @@ func (f *fetcher) askProfile(ctx context.Context, event *pb.ChannelEvent, part *
 	return "fetched", f.publisher.publish(ctx, out)
 }
 
-// askProvider meets passing failures FetchTries times.
-func (f *fetcher) askProvider(ctx context.Context, conn *channel.Connection, identity channel.Identity) (p channel.Profile, ok bool, err error) {
+// askProvider meets passing failures FetchTries times; result says why there is no profile.
+func (f *fetcher) askProvider(ctx context.Context, conn *channel.Connection, identity channel.Identity) (p channel.Profile, result string) {
 	for try := 1; ; try++ {
-		bounded, cancel := context.WithTimeout(ctx, profileTimeout)
-		p, ok, err = f.provider.Profile(bounded, conn, identity)
-		cancel()
-		var e *channel.Error
-		pause := fetchPause << (try - 1)
-		passing := err != nil
-		if errors.As(err, &e) {
-			passing = e.Class == channel.ClassRetry
-			pause = max(pause, e.RetryAfter)
+		p, ok, err := f.askOnce(ctx, conn, identity)
+		switch {
+		case err == nil && ok:
+			return p, ""
+		case err == nil:
+			return p, "nobody"
 		}
-		if !passing || try >= f.cfg.FetchTries || pause > profileTimeout {
-			return p, ok, err
-		}
-		if f.sleep(ctx, pause) != nil {
-			return p, false, err
+		refusal := &channel.Error{Class: channel.ClassRetry, Code: codeNoAnswer}
+		_ = errors.As(err, &refusal) // else the provider said nothing
+		pause := max(fetchPause<<(try-1), refusal.RetryAfter)
+		if refusal.Class != channel.ClassRetry || try >= f.cfg.FetchTries || pause > profileTimeout || f.sleep(ctx, pause) != nil {
+			f.log.InfoContext(ctx, "egress: profile not fetched", "channel", f.channel, "connection", conn.ID, "class", string(refusal.Class), "code", refusal.Code)
+			return p, "failed"
 		}
 	}
+}
+
+func (f *fetcher) askOnce(ctx context.Context, conn *channel.Connection, identity channel.Identity) (p channel.Profile, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, profileTimeout)
+	defer cancel()
+	defer recovered(ctx, f.log, conn, &err)
+	return f.provider.Profile(ctx, conn, identity)
 }

@@ -63,8 +63,11 @@ func untilActive(code string, notBefore time.Time) *pb.Receipt {
 // refused is the verdict of an error that is final.
 func refused(err error) *pb.Receipt {
 	var e *channel.Error
-	if !errors.As(err, &e) {
+	switch {
+	case !errors.As(err, &e):
 		return failed(pb.ErrorClass_ERROR_CLASS_REJECT, codeUnsupported)
+	case e.Class == "":
+		return failed(pb.ErrorClass_ERROR_CLASS_REJECT, e.Code)
 	}
 	return failed(errorClass(e.Class), e.Code)
 }

@@ -5,16 +5,20 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/bus/bustest"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/seal"
+	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
@@ -438,6 +442,54 @@ func TestAnAttachmentIsSent(t *testing.T) {
 	r, err := a.Open(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "picture", readAll(t, r))
+}
+
+// TestLogsAndReceiptsTellNothingOfPersons: texts and addresses stand in the errors of HTTP clients and
+// in panics, and must not get further.
+func TestLogsAndReceiptsTellNothingOfPersons(t *testing.T) {
+	m := newMesh(t, bustest.EmbeddedCluster(t))
+	var log lockedBuffer
+	tel, err := telemetry.New(telemetry.Config{Service: "model", LogLevel: "debug", LogOutput: &log})
+	require.NoError(t, err)
+	m.provider.answer("canary", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, _ := w.(http.Hijacker).Hijack()
+		conn.Close()
+	})
+	m.provider.profile = func(id channel.Identity) (channel.Profile, bool, error) { panic(id.Value) }
+	m.run(func(_ *Config, d *Deps) { d.Telemetry = tel })
+	cmd := m.command("cut")
+	cmd.Content = m.seal(pb.Category_CATEGORY_CONTENT, seal.OriginCommand("cut", 0, 1), &pb.Content{Text: "canary"})
+	cmd.Address = m.seal(pb.Category_CATEGORY_PROFILE, seal.OriginProfile(m.subject.ID), &pb.Profile{IdentityValue: "canary"})
+	m.order(cmd)
+	require.Equal(t, pb.Status_STATUS_UNKNOWN, m.outcome("cut").GetStatus())
+	event := m.said("e1", "http://canary.invalid/canary")
+	event.Parts[1] = m.seal(pb.Category_CATEGORY_PROFILE, seal.OriginProfile(m.subject.ID), &pb.Profile{IdentityValue: "canary"})
+	m.publish(event)
+	require.NotEmpty(t, m.attachment(event).GetFailed())
+	bustest.Eventually(t, "the panic", func() bool { return strings.Contains(log.String(), "panicked") })
+	require.NotContains(t, log.String(), "canary")
+	for _, e := range append(m.eventsOf(pb.EventType_EVENT_TYPE_RECEIPT), m.eventsOf(pb.EventType_EVENT_TYPE_ATTACHMENT)...) {
+		value, err := proto.Marshal(e)
+		require.NoError(t, err)
+		require.NotContains(t, string(value), "canary")
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func TestFaultsOfTheSettingsAreNamed(t *testing.T) {
