@@ -34,7 +34,8 @@ type Config struct {
 	Calls int
 	// CallsPerConnection bounds those of one connection, so that a slow one leaves room; 0 is 16.
 	CallsPerConnection int
-	// StopWithin is what calls and reports under way are given at the end; 0 is 20 s.
+	// StopWithin is what calls under way are given at the end, and a quarter of it more (5 s at most) what
+	// reports are; 0 is 20 s.
 	StopWithin time.Duration
 	// Fetches bounds what is fetched at once for one partition; 0 is 4.
 	Fetches int

@@ -23,9 +23,9 @@ import (
 func TestSendingProtocol(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	if checks.Value.String() == checks.DefValue {
-		runs := "3000"
+		runs := "6000"
 		if testing.Short() {
-			runs = "300"
+			runs = "600"
 		}
 		if err := flag.Set("rapid.checks", runs); err != nil {
 			t.Fatal(err)

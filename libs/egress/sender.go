@@ -61,7 +61,7 @@ type deadLetters interface {
 	Publish(ctx context.Context, msgs ...bus.Message) error
 }
 
-// reportGrace is what reports have left once the calls were cut off.
+// reportGrace is what reports have left at most once the calls were cut off.
 const reportGrace = 5 * time.Second
 
 func newSender(cfg Config, name string, provider channel.Sender, deps Deps, in publisher, receipts Receipts, m *meters) *sender {
@@ -114,7 +114,7 @@ func (s *sender) stop() {
 	s.stopHere()
 	cut := time.AfterFunc(s.cfg.StopWithin, s.cutCalls)
 	defer cut.Stop()
-	end := time.AfterFunc(s.cfg.StopWithin+reportGrace, s.endReports)
+	end := time.AfterFunc(s.cfg.StopWithin+min(reportGrace, s.cfg.StopWithin/4), s.endReports)
 	defer end.Stop()
 	s.workers.Wait()
 	s.cutCalls()
