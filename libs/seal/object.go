@@ -32,7 +32,7 @@ func NewObjectKey() []byte {
 // SealWriter seals what is written to it and writes it to w. Close writes the last chunk: a stream that
 // was not closed does not open. It does not close w.
 func SealWriter(key []byte, w io.Writer) (io.WriteCloser, error) {
-	aead, err := newGCM(key)
+	aead, err := newAEAD(key, cipher.NewGCM)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func SealWriter(key []byte, w io.Writer) (io.WriteCloser, error) {
 // OpenReader opens a sealed stream. What it gives was sealed with key at that place; only io.EOF says that
 // it was all of it. ErrForged for anything else than a whole stream; errors of r are passed on.
 func OpenReader(key []byte, r io.Reader) (io.Reader, error) {
-	aead, err := newGCM(key)
+	aead, err := newAEAD(key, cipher.NewGCM)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -30,12 +29,12 @@ func Seal(s Subject, category pb.Category, origin Origin, plain []byte) (*pb.Sea
 	if s.ID == "" || s.KeyID == "" || s.Workspace == "" || origin == "" || category == pb.Category_CATEGORY_UNSPECIFIED {
 		return nil, fmt.Errorf("seal: subject, key, workspace, category and origin are needed")
 	}
-	aead, err := newGCM(s.Key)
+	part := &pb.SealedPart{SubjectId: s.ID, KeyId: s.KeyID, Category: category}
+	sealed, err := sealRandom(s.Key, plain, partData(s, part, origin))
 	if err != nil {
 		return nil, err
 	}
-	part := &pb.SealedPart{SubjectId: s.ID, KeyId: s.KeyID, Category: category}
-	part.Ciphertext = sealRandom(aead, plain, partData(s, part, origin))
+	part.Ciphertext = sealed
 	return part, nil
 }
 
@@ -44,11 +43,7 @@ func OpenWith(key Subject, part *pb.SealedPart, origin Origin) ([]byte, error) {
 	if part.GetSubjectId() != key.ID || part.GetKeyId() != key.KeyID {
 		return nil, ErrForged
 	}
-	aead, err := newGCM(key.Key)
-	if err != nil {
-		return nil, err
-	}
-	return openRandom(aead, part.GetCiphertext(), partData(key, part, origin))
+	return openRandom(key.Key, part.GetCiphertext(), partData(key, part, origin))
 }
 
 // ReactionKey names a reaction without revealing it: HMAC-SHA256 of message and emoji under a key derived
@@ -81,7 +76,28 @@ func lengthPrefixed(fields ...string) []byte {
 	return b
 }
 
-func newGCM(key []byte) (cipher.AEAD, error) {
+// sealRandom seals with a random nonce, which comes first in what it gives.
+func sealRandom(key, plain, data []byte) ([]byte, error) {
+	aead, err := newAEAD(key, cipher.NewGCMWithRandomNonce)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal(nil, nil, plain, data), nil
+}
+
+func openRandom(key, sealed, data []byte) ([]byte, error) {
+	aead, err := newAEAD(key, cipher.NewGCMWithRandomNonce)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := aead.Open(nil, nil, sealed, data)
+	if err != nil {
+		return nil, ErrForged
+	}
+	return plain, nil
+}
+
+func newAEAD(key []byte, mode func(cipher.Block) (cipher.AEAD, error)) (cipher.AEAD, error) {
 	if len(key) != KeySize {
 		return nil, fmt.Errorf("seal: key of %d bytes, not %d", len(key), KeySize)
 	}
@@ -89,24 +105,5 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(block)
-}
-
-// sealRandom gives nonce and ciphertext in one slice.
-func sealRandom(aead cipher.AEAD, plain, data []byte) []byte {
-	out := make([]byte, aead.NonceSize(), aead.NonceSize()+len(plain)+aead.Overhead())
-	rand.Read(out)
-	return aead.Seal(out, out, plain, data)
-}
-
-func openRandom(aead cipher.AEAD, sealed, data []byte) ([]byte, error) {
-	if len(sealed) < aead.NonceSize()+aead.Overhead() {
-		return nil, ErrForged
-	}
-	n := aead.NonceSize()
-	plain, err := aead.Open(nil, sealed[:n], sealed[n:], data)
-	if err != nil {
-		return nil, ErrForged
-	}
-	return plain, nil
+	return mode(block)
 }

@@ -40,11 +40,11 @@ func deriveKeys(secret []byte) (*secretKeys, error) {
 
 // wrapKey wraps a data key, bound to workspace and subject.
 func (k *secretKeys) wrapKey(workspace, subjectID string, key []byte) []byte {
-	return sealRandom(k.wrap, key, bound("tributary data key v1", workspace, subjectID))
+	return k.wrap.Seal(nil, nil, key, bound("tributary data key v1", workspace, subjectID))
 }
 
 func (k *secretKeys) unwrapKey(workspace, subjectID string, wrapped []byte) ([]byte, error) {
-	return openRandom(k.wrap, wrapped, bound("tributary data key v1", workspace, subjectID))
+	return open(k.wrap, wrapped, bound("tributary data key v1", workspace, subjectID))
 }
 
 // hash is the identity as it is looked up: HMAC-SHA256 of the normalised value.
@@ -68,7 +68,7 @@ func sealIdentity(key []byte, subjectID string, id identity) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sealRandom(aead, []byte(id.value), bound("tributary identity value v1", id.workspace, subjectID, id.kind)), nil
+	return aead.Seal(nil, nil, []byte(id.value), bound("tributary identity value v1", id.workspace, subjectID, id.kind)), nil
 }
 
 func openIdentity(key []byte, subjectID, workspace, kind string, sealed []byte) (identity, error) {
@@ -76,7 +76,7 @@ func openIdentity(key []byte, subjectID, workspace, kind string, sealed []byte) 
 	if err != nil {
 		return identity{}, err
 	}
-	value, err := openRandom(aead, sealed, bound("tributary identity value v1", workspace, subjectID, kind))
+	value, err := open(aead, sealed, bound("tributary identity value v1", workspace, subjectID, kind))
 	return identity{workspace, kind, string(value)}, err
 }
 
@@ -96,26 +96,17 @@ func bound(fields ...string) []byte {
 	return b
 }
 
+// newGCM seals with a random nonce, which comes first in what it gives.
 func newGCM(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(block)
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
-func sealRandom(aead cipher.AEAD, plain, data []byte) []byte {
-	out := make([]byte, aead.NonceSize(), aead.NonceSize()+len(plain)+aead.Overhead())
-	rand.Read(out)
-	return aead.Seal(out, out, plain, data)
-}
-
-func openRandom(aead cipher.AEAD, sealed, data []byte) ([]byte, error) {
-	n := aead.NonceSize()
-	if len(sealed) < n+aead.Overhead() {
-		return nil, errSealed
-	}
-	plain, err := aead.Open(nil, sealed[:n], sealed[n:], data)
+func open(aead cipher.AEAD, sealed, data []byte) ([]byte, error) {
+	plain, err := aead.Open(nil, nil, sealed, data)
 	if err != nil {
 		return nil, errSealed
 	}
