@@ -4,26 +4,18 @@ package mesh
 
 import (
 	"context"
-	"crypto/rand"
-	"database/sql"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	_ "github.com/jackc/pgx/v5/stdlib" // makes the databases of PARTS=real
 )
 
 // Config of a Mesh.
@@ -47,7 +39,7 @@ type Mesh struct {
 	cfg       Config
 	keyDir    string
 	processes []*Process
-	front     *http.Server
+	real      *realParts // nil where one process does it all
 }
 
 // Process is one of its processes.
@@ -59,7 +51,7 @@ type Process struct {
 	done chan error
 }
 
-// New plans a mesh; Start starts it.
+// New plans a mesh; Start starts it, and Close leaves nothing of it but its folder.
 func New(cfg Config) (*Mesh, error) {
 	m := &Mesh{cfg: cfg, keyDir: cfg.Data}
 	env := maps.Clone(cfg.Settings)
@@ -70,7 +62,7 @@ func New(cfg Config) (*Mesh, error) {
 		env["TRIBUTARY_TRACE_FILE"] = filepath.Join(cfg.Data, "traces.jsonl")
 	}
 	if cfg.Real {
-		return m, m.plan(env)
+		return m, m.planReal(env)
 	}
 	var address string
 	m.URL, address = FreeAddress()
@@ -81,104 +73,6 @@ func New(cfg Config) (*Mesh, error) {
 	maps.Copy(env, map[string]string{"TRIBUTARY_DATA": cfg.Data, "PORT": port, "TRIBUTARY_PUBLIC_URL": m.URL})
 	m.processes = []*Process{{Name: "tributary", URL: m.URL, env: env}}
 	return m, nil
-}
-
-// services of the mesh and the paths that the front sends to each; the first also gets the rest.
-var services = []struct {
-	name  string
-	paths []string
-}{
-	{"conversation", nil},
-	{"privacy", []string{"/v1/privacy/"}},
-	{"connect", []string{"/v1/apps", "/v1/connections", "/v1/keys", "/v1/workspaces", "/v1/members"}},
-	{"slack", []string{"/webhooks/slack/", "/media/slack/"}},
-	{"sms", []string{"/webhooks/sms/", "/media/sms/"}},
-}
-
-// plan makes the settings of one process a service.
-func (m *Mesh) plan(env map[string]string) error {
-	kafka, server := os.Getenv("TRIBUTARY_TEST_KAFKA"), os.Getenv("TRIBUTARY_TEST_POSTGRES")
-	if kafka == "" || server == "" {
-		return errors.New("real parts need Kafka and PostgreSQL: make services")
-	}
-	name := "demo_" + strconv.FormatInt(time.Now().UnixNano(), 36)
-	databases, err := makeDatabases(server, name)
-	if err != nil {
-		return err
-	}
-	var address string
-	m.URL, address = FreeAddress()
-	_, registry := FreeAddress()
-	tokens := make([]string, 0, len(services))
-	maps.Copy(env, map[string]string{
-		"TRIBUTARY_PUBLIC_URL": m.URL, "TRIBUTARY_KAFKA_BROKERS": kafka, "TRIBUTARY_KAFKA_PREFIX": name + ".",
-		"TRIBUTARY_KAFKA_PARTITIONS": "4", "TRIBUTARY_DATABASE_URL": databases,
-		"TRIBUTARY_KEEPER_URL": "base64key://" + random(), "TRIBUTARY_BUCKET_URL": "file://" + filepath.Join(m.cfg.Data, "bucket") + "?create_dir=true&no_tmp_dir=true",
-		"TRIBUTARY_REGISTRY_ADDRESS": registry, "TRIBUTARY_REGISTRY_LISTEN": registry,
-	})
-	secret := random()
-	front := http.NewServeMux()
-	for i, s := range services {
-		own := maps.Clone(env)
-		service, listen := FreeAddress()
-		token := random()
-		tokens = append(tokens, s.name+":"+token)
-		maps.Copy(own, map[string]string{
-			"TRIBUTARY_DATA": filepath.Join(m.cfg.Data, s.name), "TRIBUTARY_LISTEN": listen,
-			"TRIBUTARY_SECRET": secret, "TRIBUTARY_REGISTRY_TOKEN": token,
-			"TRIBUTARY_TRACE_FILE": filepath.Join(m.cfg.Data, s.name+"-traces.jsonl"),
-		})
-		m.processes = append(m.processes, &Process{Name: s.name, URL: service, env: own})
-		target, err := url.Parse(service)
-		if err != nil {
-			return err
-		}
-		proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
-		for _, path := range s.paths {
-			front.Handle(path, proxy)
-			if !strings.HasSuffix(path, "/") {
-				front.Handle(path+"/", proxy)
-			}
-		}
-		if i == 0 {
-			front.Handle("/", proxy)
-		}
-	}
-	m.keyDir = filepath.Join(m.cfg.Data, "connect")
-	for _, p := range m.processes {
-		if p.Name == "privacy" {
-			p.env["TRIBUTARY_REGISTRY_TOKENS"] = strings.Join(tokens, ",")
-			p.env["TRIBUTARY_REGISTRY_KEEPER_URL"] = "base64key://" + random()
-		}
-	}
-	m.front = &http.Server{Addr: address, Handler: front, ReadHeaderTimeout: 10 * time.Second}
-	return nil
-}
-
-// makeDatabases makes one database a store and gives their URL with {name} in it.
-func makeDatabases(server, prefix string) (string, error) {
-	admin, err := sql.Open("pgx", server)
-	if err != nil {
-		return "", err
-	}
-	defer admin.Close()
-	for _, name := range []string{"conversation", "connect", "registry", "privacy"} {
-		if _, err := admin.ExecContext(context.Background(), "CREATE DATABASE "+prefix+"_"+name); err != nil {
-			return "", err
-		}
-	}
-	u, err := url.Parse(server)
-	if err != nil {
-		return "", err
-	}
-	u.Path = "/" + prefix + "_NAME"
-	return strings.Replace(u.String(), "NAME", "{name}", 1), nil
-}
-
-func random() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails
-	return base64.URLEncoding.EncodeToString(b)
 }
 
 // FreeAddress is a loopback port that nobody listens on.
@@ -201,9 +95,6 @@ func (m *Mesh) Start(ctx context.Context) error {
 		if err := p.start(command, filepath.Join(m.cfg.Data, p.Name+".log")); err != nil {
 			return err
 		}
-	}
-	if m.front != nil {
-		go func() { _ = m.front.ListenAndServe() }() // ends with kill
 	}
 	for _, p := range m.processes {
 		if err := Eventually(ctx, 60*time.Second, func() error { return p.ready(ctx) }); err != nil {
@@ -272,7 +163,7 @@ func (m *Mesh) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Kill ends every process with SIGKILL, waits until each is gone, and closes the front.
+// Kill ends every process with SIGKILL and waits until each is gone.
 func (m *Mesh) Kill() {
 	for _, p := range m.processes {
 		if p.done != nil {
@@ -284,8 +175,21 @@ func (m *Mesh) Kill() {
 			p.done <- <-p.done
 		}
 	}
-	if m.front != nil {
-		_ = m.front.Close()
+}
+
+// Close kills what still runs and removes what the mesh has outside its folder: databases and topics.
+func (m *Mesh) Close(ctx context.Context) error {
+	m.Kill()
+	if m.real == nil {
+		return nil
+	}
+	return m.real.remove(ctx)
+}
+
+// Set changes a setting of every process, for its next start.
+func (m *Mesh) Set(name, value string) {
+	for _, p := range m.processes {
+		p.env[name] = value
 	}
 }
 

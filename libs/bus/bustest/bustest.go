@@ -124,24 +124,30 @@ func (c *Cluster) Open(t testing.TB, change ...func(*bus.Config)) *bus.Bus {
 func (c *Cluster) deleteTopics(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	client := &kafka.Client{Addr: kafka.TCP(c.Addrs...), Transport: &kafka.Transport{}}
+	if err := DeleteTopics(ctx, c.Addrs, c.Prefix); err != nil {
+		t.Logf("topics are left behind: %v", err)
+	}
+}
+
+// DeleteTopics deletes all topics whose names begin with prefix.
+func DeleteTopics(ctx context.Context, brokers []string, prefix string) error {
+	client := &kafka.Client{Addr: kafka.TCP(brokers...), Transport: &kafka.Transport{}}
 	defer client.Transport.(*kafka.Transport).CloseIdleConnections()
 	found, err := client.Metadata(ctx, &kafka.MetadataRequest{})
 	if err != nil {
-		t.Logf("topics are left behind: %v", err)
-		return
+		return err
 	}
 	var mine []string
 	for _, topic := range found.Topics {
-		if strings.HasPrefix(topic.Name, c.Prefix) {
+		if strings.HasPrefix(topic.Name, prefix) {
 			mine = append(mine, topic.Name)
 		}
 	}
-	if len(mine) > 0 {
-		if _, err := client.DeleteTopics(ctx, &kafka.DeleteTopicsRequest{Topics: mine}); err != nil {
-			t.Logf("topics are left behind: %v", err)
-		}
+	if len(mine) == 0 {
+		return nil
 	}
+	_, err = client.DeleteTopics(ctx, &kafka.DeleteTopicsRequest{Topics: mine})
+	return err
 }
 
 // Eventually waits until done, failing the test after 30 s.
