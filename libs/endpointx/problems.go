@@ -13,11 +13,8 @@ type Problem = problem.Problem
 // Invalid is a 422 that names the fields at fault ("text": "is required").
 func Invalid(fields map[string]string) *Problem { return problem.Invalid(fields) }
 
-// NotFound, Gone, Conflict, Forbidden and Unavailable are the other usual ones.
+// NotFound is a 404.
 func NotFound(what string) *Problem { return problem.NotFound(what) }
-
-// Gone is a 410.
-func Gone(what string) *Problem { return problem.Gone(what) }
 
 // Conflict is a 409.
 func Conflict(detail string) *Problem { return problem.Conflict(detail) }

@@ -100,9 +100,6 @@ func NewClient(cfg ClientConfig) *Client {
 	}}
 }
 
-// Close closes idle connections.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
-
 // File is being fetched. Body fails with a *Failure once the file turns out larger or slower than may be,
 // or is cut short; only io.EOF says that it is whole.
 type File struct {

@@ -10,6 +10,7 @@ import (
 	_ "gocloud.dev/secrets/localsecrets" // base64key://, for those who have no key service
 	"google.golang.org/protobuf/proto"
 
+	"tributary.dev/libs/accounts"
 	"tributary.dev/libs/app"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx"
@@ -37,13 +38,9 @@ func openKeepers(ctx context.Context, common app.Common) (*keepers, error) {
 }
 
 func (k *keepers) seal(ctx context.Context, channel string, m proto.Message) ([]byte, error) {
-	plain, err := proto.Marshal(m)
-	if err != nil {
-		return nil, errors.New("connect: secrets can't be encoded")
-	}
 	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
-	sealed, err := k.byChannel[channel].Encrypt(ctx, plain)
+	sealed, err := accounts.Sealed(ctx, k.byChannel[channel], m)
 	if err != nil {
 		return nil, errors.Join(endpointx.Unavailable("the keeper of secrets"), err)
 	}
