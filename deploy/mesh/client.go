@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"time"
 )
@@ -71,6 +72,23 @@ func (c *Client) Raw(ctx context.Context, method, path string, body any) (int, [
 		content = bytes.NewReader(b)
 	}
 	return c.Send(ctx, method, path, http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + c.Key}}, content)
+}
+
+// Upload brings a file in and wants it created.
+func (c *Client) Upload(ctx context.Context, path, name, contentType string, content []byte) (Object, error) {
+	status, raw, err := c.Send(ctx, http.MethodPost, path, http.Header{
+		"Content-Type": {contentType}, "Authorization": {"Bearer " + c.Key},
+		"Content-Disposition": {mime.FormatMediaType("attachment", map[string]string{"filename": name})},
+	}, bytes.NewReader(content))
+	if err != nil {
+		return nil, err
+	}
+	var o Object
+	if status != http.StatusCreated {
+		return nil, fmt.Errorf("POST %s: %d: %s", path, status, raw)
+	}
+	err = json.Unmarshal(raw, &o)
+	return o, err
 }
 
 // Webhook delivers a provider's request and gives the status.

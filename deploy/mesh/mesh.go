@@ -97,7 +97,7 @@ func (m *Mesh) Start(ctx context.Context) error {
 		}
 	}
 	for _, p := range m.processes {
-		if err := Eventually(ctx, 60*time.Second, func() error { return p.ready(ctx) }); err != nil {
+		if err := p.awaitReady(ctx); err != nil {
 			return fmt.Errorf("%s: %w (see its log)", p.Name, err)
 		}
 	}
@@ -130,18 +130,23 @@ func (p *Process) start(command []string, logFile string) error {
 	return nil
 }
 
-func (p *Process) ready(ctx context.Context) error {
-	select {
-	case err := <-p.done:
-		p.done <- err
-		return fmt.Errorf("it ended: %w", err)
-	default:
-	}
-	status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/readyz", http.Header{}, nil)
-	if err == nil && status != 200 {
-		err = fmt.Errorf("not ready: %s", body)
-	}
-	return err
+func (p *Process) awaitReady(ctx context.Context) error {
+	var ended error
+	err := Eventually(ctx, 60*time.Second, func() error {
+		select {
+		case err := <-p.done:
+			p.done <- err
+			ended = fmt.Errorf("it ended: %w", err)
+			return nil
+		default:
+		}
+		status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/readyz", http.Header{}, nil)
+		if err == nil && status != 200 {
+			err = fmt.Errorf("not ready: %s", body)
+		}
+		return err
+	})
+	return errors.Join(ended, err)
 }
 
 // Stop asks every process to end, and waits.

@@ -14,89 +14,98 @@ import (
 	"tributary.dev/libs/channel/standin"
 )
 
-// TestKill9UnderLoad kills the mesh at random moments while webhooks arrive. Whatever was answered 2xx is
-// there afterwards exactly once, in the provider's order.
+// arrival is one webhook that a provider sends until it is answered 2xx.
+type arrival struct {
+	id    string
+	event map[string]any
+}
+
+// TestKill9UnderLoad kills the mesh at random moments while webhooks arrive, also while it starts and
+// while it catches up. Whatever was answered 2xx is there afterwards exactly once, in the provider's order.
 func TestKill9UnderLoad(t *testing.T) {
-	webhooks, threads, workers := 5000, 100, 16
+	webhooks, threads, kills := 5000, 100, 10
 	if testing.Short() {
-		webhooks = 500
+		webhooks, kills = 500, 2
 	}
 	w := newWorld(t, nil)
-	began := time.Now().Add(-time.Hour).Unix()
-	// The model: thread -> texts in the order of their time stamps.
-	model := make([][]string, threads)
-	type arrival struct {
-		id    string
-		event map[string]any
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	arrivals, model := threadedTraffic(webhooks, threads)
+
+	var accepted atomic.Int64
+	loaded := make(chan error, 1)
+	go func() { loaded <- w.load(ctx, arrivals, 16, &accepted) }()
+	killed, unready := 0, 0
+	for killed < kills {
+		// Kills spread over the load, each some time after the last: while it serves, or while it starts.
+		for due := int64(webhooks * killed / kills); accepted.Load() < due && ctx.Err() == nil; {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(rand.IntN(400)) * time.Millisecond)
+		w.Kill()
+		killed++
+		if rand.IntN(3) == 0 {
+			starting, stop := context.WithTimeout(ctx, time.Duration(50+rand.IntN(700))*time.Millisecond)
+			if w.Start(starting) != nil {
+				unready++
+			}
+			stop()
+			w.Kill()
+		}
+		if err := w.Start(ctx); err != nil {
+			t.Fatalf("start after kill %d: %v", killed, err)
+		}
 	}
-	arrivals := make([]arrival, webhooks)
+	if err := <-loaded; err != nil {
+		t.Fatal(err)
+	}
+	w.Kill() // once more with everything answered and some of it not yet handled
+	if err := w.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d webhooks accepted through %d kills, %d of them of a mesh that was not ready yet", accepted.Load(), killed+1+unready, unready)
+	within(t, time.Minute, func() error { return w.holds(ctx, model) })
+}
+
+// threadedTraffic makes n messages in as many conversations as threads, shuffled, and the texts that each
+// conversation then has.
+func threadedTraffic(n, threads int) ([]arrival, [][]string) {
+	base := time.Now()
+	model := make([][]string, threads)
+	arrivals := make([]arrival, n)
 	for i := range arrivals {
 		thread := i % threads
-		channel := fmt.Sprintf("C%04d", thread)
-		root := fmt.Sprintf("%d.%06d", began+int64(thread), thread)
-		ts, threadTS := fmt.Sprintf("%d.%06d", began+int64(i), i%1000000), root
-		if i < threads {
-			threadTS = ""
+		root := ""
+		if i >= threads {
+			root = slackTime(base, thread)
 		}
 		text := fmt.Sprintf("message %d of thread %d", i, thread)
 		model[thread] = append(model[thread], text)
-		arrivals[i] = arrival{fmt.Sprintf("Ev%06d", i), standin.SlackMessage(channel, "channel", fmt.Sprintf("U%04d", i%37), ts, threadTS, text)}
+		arrivals[i] = arrival{fmt.Sprintf("Ev%06d", i), standin.SlackMessage(
+			fmt.Sprintf("C%04d", thread), "channel", fmt.Sprintf("U%04d", i%37), slackTime(base, i), root, text)}
 	}
-	rand.Shuffle(len(arrivals), func(i, j int) { arrivals[i], arrivals[j] = arrivals[j], arrivals[i] })
+	rand.Shuffle(n, func(i, j int) { arrivals[i], arrivals[j] = arrivals[j], arrivals[i] })
+	return arrivals, model
+}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	var accepted atomic.Int64
-	queue := make(chan arrival)
-	var providers sync.WaitGroup
-	for range workers {
-		providers.Go(func() {
-			for a := range queue {
-				if err := w.deliver(ctx, a.id, a.event); err != nil {
-					t.Errorf("%s: %v", a.id, err)
+// load delivers all arrivals, several at once, and counts those accepted.
+func (w *world) load(ctx context.Context, arrivals []arrival, workers int, accepted *atomic.Int64) error {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	faults := make([]error, workers)
+	for n := range workers {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(arrivals)); i = next.Add(1) - 1 {
+				if err := w.deliver(ctx, arrivals[i].id, arrivals[i].event); err != nil {
+					faults[n] = fmt.Errorf("%s: %w", arrivals[i].id, err)
 					return
 				}
 				accepted.Add(1)
 			}
 		})
 	}
-	done := make(chan struct{})
-	var harm sync.WaitGroup
-	kills := 0
-	harm.Go(func() {
-		for kills < 8 {
-			select {
-			case <-done:
-				return
-			case <-time.After(time.Duration(200+rand.IntN(1500)) * time.Millisecond):
-			}
-			w.Kill()
-			kills++
-			if err := w.Start(ctx); err != nil {
-				t.Errorf("start after kill %d: %v", kills, err)
-				cancel()
-				return
-			}
-		}
-	})
-	for _, a := range arrivals {
-		select {
-		case queue <- a:
-		case <-ctx.Done():
-			t.Fatal(ctx.Err())
-		}
-	}
-	close(queue)
-	providers.Wait()
-	close(done)
-	harm.Wait()
-	t.Logf("%d webhooks accepted through %d kills", accepted.Load(), kills)
-	if int(accepted.Load()) != webhooks || kills == 0 {
-		t.Fatalf("%d of %d accepted, %d kills", accepted.Load(), webhooks, kills)
-	}
-	if err := mesh.Eventually(ctx, time.Minute, func() error { return w.holds(ctx, model) }); err != nil {
-		t.Fatal(err)
-	}
+	wg.Wait()
+	return errors.Join(faults...)
 }
 
 // holds compares every conversation the API shows with the model.
@@ -113,22 +122,28 @@ func (w *world) holds(ctx context.Context, model [][]string) error {
 		return fmt.Errorf("%d conversations, want %d", len(conversations), len(model))
 	}
 	for _, c := range conversations {
-		messages, err := w.all(ctx, "/v1/conversations/"+c.Text("id")+"/messages?order=asc&limit=200")
+		texts, err := w.texts(ctx, c)
 		if err != nil {
 			return err
 		}
-		texts := make([]string, len(messages))
-		for i, m := range messages {
-			texts[i] = m.Text("text")
-		}
-		if key := fmt.Sprintf("%q", texts); !want[key] {
+		key := fmt.Sprintf("%q", texts)
+		if !want[key] {
 			return fmt.Errorf("a conversation of %d messages is none of the model's: %.300s", len(texts), key)
-		} else {
-			delete(want, key)
 		}
+		delete(want, key)
 	}
 	if len(want) > 0 {
 		return errors.New("some conversation of the model is missing")
 	}
 	return nil
+}
+
+// texts of a conversation's messages, in the API's order.
+func (w *world) texts(ctx context.Context, conversation mesh.Object) ([]string, error) {
+	messages, err := w.all(ctx, "/v1/conversations/"+conversation.Text("id")+"/messages?order=asc&limit=200")
+	texts := make([]string, len(messages))
+	for i, m := range messages {
+		texts[i] = m.Text("text")
+	}
+	return texts, err
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +19,10 @@ import (
 )
 
 const (
-	team, app, secret = "T0PROOF", "A0PROOF", "8f742231b10e8888abcd99yyyzzz85a5"
+	team, app, secret     = "T0PROOF", "A0PROOF", "8f742231b10e8888abcd99yyyzzz85a5"
+	accountSID, authToken = "AC00000000000000000000000000000002", "98765432109876543210987654321098"
+	number                = "+41445550177"
+	botToken              = "xoxb-proof-canary-token-66"
 )
 
 var binaries string
@@ -43,26 +47,47 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// world is a mesh with a Slack team connected to it.
+// world is a mesh with a Slack team and a number at Twilio connected to it.
 type world struct {
 	*mesh.Mesh
-	api   *mesh.Client
-	slack *standin.Slack
-	data  string
+	api    *mesh.Client
+	slack  *standin.Slack
+	twilio *standin.Twilio
+	data   string
+	sms    string // the number's connection
+}
+
+// people and files that the providers know.
+type providers struct {
+	users map[string]string
+	files map[string][]byte
+	media map[string]standin.Media
 }
 
 func newWorld(t *testing.T, settings map[string]string) *world {
 	t.Helper()
-	slack, err := standin.NewSlack("127.0.0.1:0", map[string]string{}, map[string][]byte{})
-	if err != nil {
+	return newWorldOf(t, settings, providers{users: map[string]string{}})
+}
+
+func newWorldOf(t *testing.T, settings map[string]string, known providers) *world {
+	t.Helper()
+	w := &world{data: t.TempDir()}
+	var err error
+	if w.slack, err = standin.NewSlack("127.0.0.1:0", known.users, known.files); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = slack.Close() })
-	all := map[string]string{"TRIBUTARY_SLACK_API_URL": slack.APIURL(), "TRIBUTARY_LOG_LEVEL": "debug"}
+	t.Cleanup(func() { _ = w.slack.Close() })
+	if w.twilio, err = standin.NewTwilio("127.0.0.1:0", accountSID, authToken, known.media); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.twilio.Close() })
+	all := map[string]string{
+		"TRIBUTARY_SLACK_API_URL": w.slack.APIURL(), "TRIBUTARY_SMS_TWILIO_URL": w.twilio.URL,
+		"TRIBUTARY_MEDIA_ALLOW": "127.0.0.0/8", "TRIBUTARY_LOG_LEVEL": "debug",
+	}
 	for name, value := range settings {
 		all[name] = value
 	}
-	w := &world{slack: slack, data: t.TempDir()}
 	if w.Mesh, err = mesh.New(mesh.Config{Bin: binaries, Data: w.data, Settings: all}); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +108,10 @@ func newWorld(t *testing.T, settings map[string]string) *world {
 		"channel": "slack", "name": "proof", "external_id": app, "secrets": mesh.Object{"signing_secret": secret}}, 201)
 	w.must(t, "POST", "/v1/connections", mesh.Object{
 		"channel": "slack", "name": "Proof", "external_id": team, "app_id": made.Text("id"),
-		"credentials": mesh.Object{"bot_token": "xoxb-proof"}}, 201)
+		"credentials": mesh.Object{"bot_token": botToken}}, 201)
+	w.sms = w.must(t, "POST", "/v1/connections", mesh.Object{
+		"channel": "sms", "name": "Proof", "external_id": number,
+		"credentials": mesh.Object{"account_sid": accountSID, "auth_token": authToken}}, 201).Text("id")
 	return w
 }
 
@@ -96,11 +124,29 @@ func (w *world) must(t *testing.T, method, path string, body any, want int) mesh
 	return o
 }
 
+// within wants check to succeed in time.
+func within(t *testing.T, d time.Duration, check func() error) {
+	t.Helper()
+	if err := mesh.Eventually(t.Context(), d, check); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // deliver sends an event until it is answered 2xx, as a provider would that never gives up.
 func (w *world) deliver(ctx context.Context, eventID string, event map[string]any) error {
 	body := standin.SlackEvent(team, app, eventID, time.Now(), event)
+	return w.insist(ctx, "/webhooks/slack/proof", func() http.Header { return standin.SlackHeader(secret, body, time.Now()) }, body)
+}
+
+// deliverSMS does the same with a form of Twilio's; query is the callback's.
+func (w *world) deliverSMS(ctx context.Context, query string, form url.Values) error {
+	path := "/webhooks/sms/" + w.sms + query
+	return w.insist(ctx, path, func() http.Header { return standin.TwilioHeader(authToken, w.URL+path, form) }, []byte(form.Encode()))
+}
+
+func (w *world) insist(ctx context.Context, path string, sign func() http.Header, body []byte) error {
 	for {
-		status, err := w.api.Webhook(ctx, "/webhooks/slack/proof", standin.SlackHeader(secret, body, time.Now()), body)
+		status, err := w.api.Webhook(ctx, path, sign(), body)
 		if err == nil && status/100 == 2 {
 			return nil
 		}
@@ -134,4 +180,9 @@ func (w *world) all(ctx context.Context, path string) ([]mesh.Object, error) {
 		}
 		cursor = sep + "cursor=" + page.Text("next_cursor")
 	}
+}
+
+// slackTime is a Slack time stamp n seconds after a moment an hour ago.
+func slackTime(base time.Time, n int) string {
+	return fmt.Sprintf("%d.%06d", base.Unix()-3600+int64(n), n%1_000_000)
 }

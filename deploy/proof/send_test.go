@@ -15,18 +15,18 @@ import (
 	"tributary.dev/libs/channel/standin"
 )
 
+// impatient settings: what nobody can call any more is known within seconds.
+var impatient = map[string]string{
+	"TRIBUTARY_SEND_LATE": "4s", "TRIBUTARY_SEND_LONGEST_CALL": "3s", "TRIBUTARY_CONVERSATION_POLL": "100ms",
+}
+
 // TestKill9WhileSending kills the mesh while replies leave, and the provider is slow, refuses and hangs up.
 // It never sees a message twice, nor two of a conversation in the wrong order, and each ends sent or
 // unknown.
 func TestKill9WhileSending(t *testing.T) {
-	threads, replies, kills := 20, 4, 4
-	w := newWorld(t, map[string]string{
-		"TRIBUTARY_SEND_LATE": "5s", "TRIBUTARY_SEND_LONGEST_CALL": "3s", "TRIBUTARY_CONVERSATION_SWEEP_INTERVAL": "500ms",
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	defer cancel()
-	conversations := w.openThreads(ctx, t, threads)
-
+	threads, rounds := size(20, 4)
+	w := newWorld(t, impatient)
+	conversations := w.openThreads(t, threads)
 	w.slack.Fail(func(n int, _ string) standin.Failure {
 		switch {
 		case n%11 == 3:
@@ -34,53 +34,219 @@ func TestKill9WhileSending(t *testing.T) {
 		case n%13 == 5:
 			return standin.Failure{HangUp: true}
 		}
-		return standin.Failure{Delay: time.Duration(rand.IntN(200)) * time.Millisecond}
+		return standin.Failure{Before: time.Duration(rand.IntN(100)) * time.Millisecond, Delay: time.Duration(rand.IntN(200)) * time.Millisecond}
 	})
-	ids := map[string]string{} // message id -> text
-	for reply := range replies {
-		for i, c := range conversations {
-			text := fmt.Sprintf("reply %d to %d", reply, i)
-			key := fmt.Sprintf("reply-%d-%d", reply, i)
-			if err := mesh.Eventually(ctx, 30*time.Second, func() error {
-				id, err := w.post(ctx, c, text, key)
-				if err == nil {
-					ids[id] = text
-				}
-				return err
-			}); err != nil {
-				t.Fatal(err)
+	sent := w.replies(t, conversations, rounds, func() {
+		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+		w.Kill()
+		if err := w.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.settle(t, sent, "sent", "unknown")
+	w.eachOnceInOrder(t, sent)
+}
+
+// TestRestartsWhileSending stops the mesh in an orderly way while replies leave. Nothing then ends unknown:
+// what had begun is finished, and what had not begins after.
+func TestRestartsWhileSending(t *testing.T) {
+	threads, rounds := size(20, 4)
+	w := newWorld(t, impatient)
+	conversations := w.openThreads(t, threads)
+	w.slack.Fail(func(n int, _ string) standin.Failure {
+		if n%11 == 3 {
+			return standin.Failure{Refuse: 429, Header: http.Header{"Retry-After": {"1"}}}
+		}
+		return standin.Failure{Before: time.Duration(rand.IntN(100)) * time.Millisecond, Delay: time.Duration(rand.IntN(300)) * time.Millisecond}
+	})
+	sent := w.replies(t, conversations, rounds, func() {
+		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+		stopping, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if err := w.Stop(stopping); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.settle(t, sent, "sent")
+	w.eachOnceInOrder(t, sent)
+}
+
+// TestKill9DuringCalls kills the mesh while the provider holds calls: before it takes the message, after it
+// took it and before it answers, and as it answers. None is called again by itself; a person may retry
+// what is unknown; and the provider's echo says of what it took that it was sent.
+func TestKill9DuringCalls(t *testing.T) {
+	const before, after, answering = 0, 1, 2
+	w := newWorld(t, impatient)
+	conversations := w.openThreads(t, 3)
+	at := make(chan int, 16)
+	w.slack.Fail(func(n int, _ string) standin.Failure {
+		at <- n
+		return []standin.Failure{before: {Before: 2 * time.Second}, after: {Delay: 2 * time.Second}, answering: {}}[n-1]
+	})
+	first, next := make([]string, 3), make([]string, 3)
+	for i, c := range conversations {
+		var err error
+		if first[i], err = w.post(t.Context(), c, fmt.Sprintf("first %d", i), fmt.Sprintf("first-%d", i)); err != nil {
+			t.Fatal(err)
+		}
+		if next[i], err = w.post(t.Context(), c, fmt.Sprintf("next %d", i), fmt.Sprintf("next-%d", i)); err != nil {
+			t.Fatal(err)
+		}
+		<-at // the provider has this call: the next is another conversation's
+	}
+	w.Kill()
+	w.slack.Fail(nil)
+	if err := w.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 30*time.Second, func() error {
+		for i := range first {
+			if m, err := w.message(t.Context(), next[i]); err != nil || m.Text("status") != "sent" {
+				return fmt.Errorf("next %d is %s: %w", i, m.Text("status"), err)
 			}
 		}
-		if reply < kills {
-			time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
-			w.Kill()
-			if err := w.Start(ctx); err != nil {
-				t.Fatal(err)
+		return nil
+	})
+	for i, want := range map[int]string{before: "unknown", after: "unknown", answering: "sent unknown"} {
+		if m, err := w.message(t.Context(), first[i]); err != nil || !strings.Contains(want, m.Text("status")) {
+			t.Fatalf("first %d is %s, want %s: %v", i, m.Text("status"), want, err)
+		}
+	}
+	if got := w.taken("first 0"); len(got) != 0 {
+		t.Fatalf("the provider took a message %d times whose caller was gone", len(got))
+	}
+	for _, text := range []string{"first 1", "first 2", "next 0", "next 1", "next 2"} {
+		if got := w.taken(text); len(got) != 1 {
+			t.Fatalf("the provider took %q %d times", text, len(got))
+		}
+	}
+
+	// The echo of what the provider took says that it was sent.
+	for n, i := range []int{after, answering} {
+		echo := standin.SlackMetadataPosted(app, w.taken(fmt.Sprintf("first %d", i))[0])
+		if err := w.deliver(t.Context(), fmt.Sprintf("EvEcho%d", n), echo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What it did not take, a person retries: behind what has left meanwhile.
+	w.must(t, "POST", "/v1/messages/"+first[before]+"/retry", mesh.Object{}, 200)
+	within(t, 20*time.Second, func() error {
+		for i, id := range first {
+			if m, err := w.message(t.Context(), id); err != nil || m.Text("status") != "sent" {
+				return fmt.Errorf("first %d is %s: %w", i, m.Text("status"), err)
+			}
+		}
+		return nil
+	})
+	for i := range conversations {
+		for _, text := range []string{fmt.Sprintf("first %d", i), fmt.Sprintf("next %d", i)} {
+			if got := w.taken(text); len(got) != 1 {
+				t.Errorf("the provider took %q %d times", text, len(got))
 			}
 		}
 	}
-	if len(ids) != threads*replies {
-		t.Fatalf("%d messages were made of %d posts", len(ids), threads*replies)
+}
+
+func size(threads, rounds int) (int, int) {
+	if testing.Short() {
+		return threads / 4, rounds / 2
 	}
-	statuses := map[string]int{}
-	if err := mesh.Eventually(ctx, 3*time.Minute, func() error {
-		clear(statuses)
-		for id := range ids {
-			m, err := w.api.Call(ctx, "GET", "/v1/messages/"+id, nil, 200)
+	return threads, rounds
+}
+
+// openThreads has a person write in n channels and gives the conversations, in the channels' order.
+func (w *world) openThreads(t *testing.T, n int) []string {
+	t.Helper()
+	base := time.Now()
+	for i := range n {
+		message := standin.SlackMessage(fmt.Sprintf("C%04d", i), "channel", "U0001", slackTime(base, i), "", fmt.Sprintf("opening %04d", i))
+		if err := w.deliver(t.Context(), fmt.Sprintf("EvOpen%d", i), message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids := make([]string, n)
+	within(t, 30*time.Second, func() error {
+		all, err := w.all(t.Context(), "/v1/conversations?limit=200")
+		if err != nil {
+			return err
+		}
+		if len(all) != n {
+			return fmt.Errorf("%d conversations, want %d", len(all), n)
+		}
+		for _, c := range all {
+			texts, err := w.texts(t.Context(), c)
 			if err != nil {
 				return err
 			}
-			statuses[m.Text("status")]++
-		}
-		if statuses["sent"]+statuses["unknown"] != len(ids) {
-			return fmt.Errorf("statuses: %v", statuses)
+			var i int
+			if _, err := fmt.Sscanf(texts[0], "opening %d", &i); err != nil {
+				return err
+			}
+			ids[i] = c.Text("id")
 		}
 		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("statuses: %v; the provider took %d", statuses, len(w.slack.Posts()))
+	})
+	return ids
+}
 
+// replies posts one reply a round to each conversation, with harm after each round, and gives the texts by
+// message id.
+func (w *world) replies(t *testing.T, conversations []string, rounds int, harm func()) map[string]string {
+	t.Helper()
+	sent := map[string]string{}
+	for round := range rounds {
+		for i, c := range conversations {
+			text := fmt.Sprintf("reply %d to %d", round, i)
+			within(t, 30*time.Second, func() error {
+				id, err := w.post(t.Context(), c, text, fmt.Sprintf("reply-%d-%d", round, i))
+				if err == nil {
+					sent[id] = text
+				}
+				return err
+			})
+		}
+		harm()
+	}
+	if len(sent) != len(conversations)*rounds {
+		t.Fatalf("%d messages were made of %d posts", len(sent), len(conversations)*rounds)
+	}
+	return sent
+}
+
+// settle waits until every message has one of the statuses.
+func (w *world) settle(t *testing.T, sent map[string]string, statuses ...string) {
+	t.Helper()
+	var counts map[string]int
+	within(t, time.Minute, func() error {
+		counts = map[string]int{}
+		for id := range sent {
+			m, err := w.message(t.Context(), id)
+			if err != nil {
+				return err
+			}
+			counts[m.Text("status")]++
+		}
+		settled := 0
+		for _, status := range statuses {
+			settled += counts[status]
+		}
+		if settled != len(sent) {
+			return fmt.Errorf("statuses: %v", counts)
+		}
+		return nil
+	})
+	t.Logf("statuses: %v; the provider took %d", counts, len(w.slack.Posts()))
+	if counts["sent"] > len(w.slack.Posts()) {
+		t.Errorf("%d are shown as sent, and the provider took %d", counts["sent"], len(w.slack.Posts()))
+	}
+}
+
+// eachOnceInOrder holds what the provider took against what was posted.
+func (w *world) eachOnceInOrder(t *testing.T, sent map[string]string) {
+	t.Helper()
 	taken := map[string]int{}
 	last := map[string]string{} // channel -> the newest reply it has
 	for _, p := range w.slack.Posts() {
@@ -92,7 +258,7 @@ func TestKill9WhileSending(t *testing.T) {
 		if err := json.Unmarshal(p.Metadata, &metadata); err != nil {
 			t.Fatal(err)
 		}
-		if ids[metadata.Payload.MessageID] != p.Text {
+		if sent[metadata.Payload.MessageID] != p.Text {
 			t.Errorf("%q carries the id of another message", p.Text)
 		}
 		if taken[p.Text]++; taken[p.Text] > 1 {
@@ -103,46 +269,20 @@ func TestKill9WhileSending(t *testing.T) {
 		}
 		last[p.Channel] = p.Text
 	}
-	if statuses["sent"] > len(w.slack.Posts()) {
-		t.Errorf("%d are shown as sent, and the provider took %d", statuses["sent"], len(w.slack.Posts()))
-	}
 }
 
-// openThreads has a person write in n channels and gives the conversations, in the channels' order.
-func (w *world) openThreads(ctx context.Context, t *testing.T, n int) []string {
-	t.Helper()
-	at := time.Now().Add(-time.Hour).Unix()
-	for i := range n {
-		ts := fmt.Sprintf("%d.%06d", at+int64(i), i)
-		if err := w.deliver(ctx, fmt.Sprintf("EvOpen%d", i), standin.SlackMessage(fmt.Sprintf("C%04d", i), "channel", "U0001", ts, "", fmt.Sprintf("opening %04d", i))); err != nil {
-			t.Fatal(err)
+// taken are the provider's messages of a text.
+func (w *world) taken(text string) (posts []standin.SlackPost) {
+	for _, p := range w.slack.Posts() {
+		if p.Text == text {
+			posts = append(posts, p)
 		}
 	}
-	ids := make([]string, n)
-	if err := mesh.Eventually(ctx, 30*time.Second, func() error {
-		all, err := w.all(ctx, "/v1/conversations?limit=200")
-		if err != nil {
-			return err
-		}
-		if len(all) != n {
-			return fmt.Errorf("%d conversations, want %d", len(all), n)
-		}
-		for _, c := range all {
-			page, err := w.api.Call(ctx, "GET", "/v1/conversations/"+c.Text("id")+"/messages", nil, 200)
-			if err != nil {
-				return err
-			}
-			var i int
-			if _, err := fmt.Sscanf(strings.TrimPrefix(page.List("items")[0].Text("text"), "opening "), "%d", &i); err != nil {
-				return err
-			}
-			ids[i] = c.Text("id")
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return ids
+	return posts
+}
+
+func (w *world) message(ctx context.Context, id string) (mesh.Object, error) {
+	return w.api.Call(ctx, "GET", "/v1/messages/"+id, nil, 200)
 }
 
 // post sends a reply with an Idempotency-Key, so that asking again makes no second one.
