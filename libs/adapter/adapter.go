@@ -19,12 +19,8 @@ import (
 	"tributary.dev/libs/media"
 )
 
-// Topics' lives: channel events long enough to be replayed, commands no longer than the broker keeps
-// offsets.
-const (
-	inboundKept  = 14 * 24 * time.Hour
-	outboundKept = 3 * 24 * time.Hour
-)
+// outboundKept is no longer than the brokers keep offsets: a sender that finds none must not begin anew.
+const outboundKept = 3 * 24 * time.Hour
 
 // Service makes the service of a channel. config gives its settings with their defaults (see
 // app.Service.Config); new makes the adapter of d.Settings.
@@ -51,7 +47,7 @@ func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel
 	}
 	cfg := ingress.Defaults(d.DataDir, features.BodyLimit)
 	cfg.PublicURL, cfg.TrustedProxies, cfg.SpoolBytes = d.Common.PublicURL, d.Common.TrustedProxies, d.Common.SpoolBytes
-	parts, err := ingress.Build(cfg, d, a, features, known)
+	in, parts, err := ingress.Build(cfg, d, a, features, known)
 	if err != nil {
 		return nil, errors.Join(err, known.Close())
 	}
@@ -65,13 +61,13 @@ func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel
 		StopWithin: d.Common.StopTimeout * 4 / 5,
 	}, egress.Deps{
 		Adapter: a, Bus: d.Bus, Keys: d.Seal, Accounts: known, Clock: d.Clock, Telemetry: d.Telemetry,
-		Bucket: bucket, Links: links, Media: media.NewClient(media.ClientConfig{Allowed: prefixes(d.Common.MediaAllow)}),
+		Receipts: in,
+		Bucket:   bucket, Links: links, Media: media.NewClient(media.ClientConfig{Allowed: prefixes(d.Common.MediaAllow)}),
 	})
 	if err != nil {
 		return nil, errors.Join(err, parts.Close(), bucket.Close())
 	}
 	parts.Topics = append(parts.Topics,
-		bus.Topic{Name: "inbound." + a.Name(), Retention: inboundKept},
 		bus.Topic{Name: "outbound." + a.Name(), Retention: outboundKept, OffsetsOutlive: true})
 	parts.Jobs = append(parts.Jobs, app.Job{Name: "egress", Run: out.Run})
 	parts.Routes = append(parts.Routes, app.Route{Pattern: "GET /media/" + a.Name() + "/{token}", Handler: links, Public: true})

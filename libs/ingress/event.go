@@ -48,6 +48,9 @@ func (in *Ingress) seal(ctx context.Context, items []item) ([]outcome, error) {
 
 // faulty names what makes an event impossible to seal before anybody is asked; "" where nothing does.
 func (it *item) faulty() string {
+	if it.Made != nil {
+		return ""
+	}
 	e := &it.Event
 	if _, ok := eventTypes[e.Type]; !ok {
 		return "unknown_type"
@@ -83,6 +86,14 @@ func (it *item) faulty() string {
 
 func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
 	o := outcome{typ: it.Event.Type}
+	if it.Made != nil {
+		made := &pb.ChannelEvent{}
+		if err := proto.Unmarshal(it.Made, made); err != nil {
+			o.fault = "undecodable"
+			return o
+		}
+		return in.addressed(ctx, it, made, o)
+	}
 	b := builder{item: it, in: in}
 	for _, id := range it.persons() {
 		s := p.of(it, id)
@@ -111,6 +122,11 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
 		o.fault = "unsealable"
 		return o
 	}
+	return in.addressed(ctx, it, event, o)
+}
+
+// addressed makes the message of an event.
+func (in *Ingress) addressed(ctx context.Context, it *item, event *pb.ChannelEvent, o outcome) outcome {
 	value, err := proto.Marshal(event)
 	if err != nil {
 		o.fault = "invalid_text" // an id that is not UTF-8
@@ -121,8 +137,8 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
 		return o
 	}
 	key := event.GetConversationKey()
-	if it.Event.Type == channel.TypeRevocation {
-		key = it.Connection
+	if event.GetType() == pb.EventType_EVENT_TYPE_REVOCATION {
+		key = event.GetConnectionId()
 	}
 	o.msg = bus.Message{
 		Topic: in.topic, Key: key, Value: value,

@@ -102,9 +102,9 @@ func New(cfg Config, d Deps) (*Ingress, error) {
 	return in, nil
 }
 
-// Build makes the Ingress of a service and its parts: routes, the topic, the jobs that keep accounts and
+// Build makes the Ingress of a service and the service's parts: routes, the topic, the jobs that keep accounts and
 // spool keys and drain the spool, readiness, and the drain before stopping.
-func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Features, a *accounts.Accounts) (*app.Parts, error) {
+func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Features, a *accounts.Accounts) (*Ingress, *app.Parts, error) {
 	cfg.PublicURL, cfg.TrustedProxies = d.Common.PublicURL, d.Common.TrustedProxies
 	keys := NewSpoolKeyTable(d.Bus, cfg.DataDir)
 	in, err := New(cfg, Deps{
@@ -112,7 +112,7 @@ func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Fe
 		Clock: d.Clock, Telemetry: d.Telemetry,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ready := func(what string, is func() bool) app.Check {
 		return app.Check{Name: what, Ready: func() error {
@@ -123,7 +123,7 @@ func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Fe
 		}}
 	}
 	pattern := "/webhooks/" + adapter.Name() + "/{ref}"
-	return &app.Parts{
+	return in, &app.Parts{
 		Routes: []app.Route{
 			{Pattern: "POST " + pattern, Handler: in, Public: true},
 			{Pattern: "GET " + pattern, Handler: in, Public: true},

@@ -17,6 +17,8 @@ type item struct {
 	SignedAt time.Time
 	// Trace that the request began.
 	Trace []bus.Header
+	// Made is a ChannelEvent that needs no sealing (see Report); Event is then empty.
+	Made []byte `json:",omitempty"`
 }
 
 // legible makes what persons wrote valid UTF-8, so that it is the same whichever way it takes: JSON and
