@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/store"
 )
@@ -88,20 +89,23 @@ func (s *Sending) endForbidden(ctx context.Context, tx *sql.Tx, c *store.Convers
 
 // failQueued ends queued parts of a conversation that which chooses, but for the outstanding one.
 func (s *Sending) failQueued(ctx context.Context, tx *sql.Tx, c *store.Conversation, class pb.ErrorClass, code string, which func(*part) bool) ([]store.Entry, error) {
-	var messages []string
-	rows, err := tx.QueryContext(ctx, `SELECT DISTINCT message_id FROM message_parts WHERE conversation_id = $1 AND status = 1 AND deferred = 0`, c.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // its error is Err's
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
+	return s.endOpen(ctx, tx, c, func(p *part, now int64) {
+		if p.Status == pb.Status_STATUS_QUEUED && p.attempt() != c.Out && which(p) {
+			p.raise(pb.Status_STATUS_FAILED, now, "", class, code)
 		}
-		messages = append(messages, id)
-	}
-	if err := rows.Err(); err != nil {
+	})
+}
+
+// endOpen lets end decide about all attempts of a conversation that have no outcome.
+func (s *Sending) endOpen(ctx context.Context, tx *sql.Tx, c *store.Conversation, end func(p *part, now int64)) ([]store.Entry, error) {
+	var messages []string
+	if err := sqldb.Query(ctx, tx, `SELECT DISTINCT message_id FROM message_parts WHERE conversation_id = $1 AND status < 3 AND deferred = 0`, []any{c.ID},
+		func(rows *sql.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			messages = append(messages, id)
+			return err
+		}); err != nil {
 		return nil, err
 	}
 	parts, err := loadParts(ctx, tx, messages)
@@ -110,8 +114,10 @@ func (s *Sending) failQueued(ctx context.Context, tx *sql.Tx, c *store.Conversat
 	}
 	now := s.clock.NowMicros()
 	for _, p := range parts {
-		if p.Status == pb.Status_STATUS_QUEUED && !p.Deferred && p.attempt() != c.Out && which(p) {
-			p.raise(pb.Status_STATUS_FAILED, now, "", class, code)
+		if p.Deferred || p.Status >= pb.Status_STATUS_UNKNOWN {
+			continue
+		}
+		if end(p, now); p.Status >= pb.Status_STATUS_UNKNOWN {
 			s.count(ctx, c.Channel, p)
 		}
 	}

@@ -214,6 +214,9 @@ func (s *Sending) deferred(p *part, e *pb.ChannelEvent, parts partSet) {
 		p.Deferred, p.changed = true, true
 		next := p.again()
 		next.NotBeforeUS, next.UntilActive = r.GetNotBeforeUs(), r.GetUntilActive()
+		if next.UntilActive { // what we know of the connection may be behind what the adapter knows
+			next.NotBeforeUS = max(next.NotBeforeUS, now+s.cfg.Poll.Microseconds())
+		}
 		if _, exists := parts[next.attempt()]; !exists {
 			parts.add(next)
 		}

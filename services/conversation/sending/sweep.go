@@ -24,7 +24,10 @@ func (s *Sending) Sweep(ctx context.Context) error {
 func (s *Sending) SweepOnce(ctx context.Context) error {
 	now := s.clock.NowMicros()
 	var lost, expired []string
-	if err := s.list(ctx, &lost, `SELECT id FROM conversations WHERE out_message <> '' AND out_us < $1 ORDER BY out_us LIMIT $2`,
+	// What no adapter has taken up waits for its expiry, however much there is of it.
+	if err := s.list(ctx, &lost, `SELECT c.id FROM conversations c LEFT JOIN message_parts p
+		ON p.message_id = c.out_message AND p.part = c.out_part AND p.attempt = c.out_attempt
+		WHERE c.out_message <> '' AND c.out_us < $1 AND (p.status IS NULL OR p.status = 2) ORDER BY c.out_us LIMIT $2`,
 		now-s.cfg.Late.Microseconds(), sweepBatch); err != nil {
 		return err
 	}
@@ -42,7 +45,7 @@ func (s *Sending) SweepOnce(ctx context.Context) error {
 			if err != nil {
 				return nil, err
 			}
-			ended, err := s.failQueued(ctx, tx, c, pb.ErrorClass_ERROR_CLASS_EXPIRED, "expired", func(p *part) bool { return s.isExpired(p) })
+			ended, err := s.endOpen(ctx, tx, c, s.expire)
 			return append(entries, ended...), err
 		}))
 	}
@@ -88,6 +91,18 @@ func (s *Sending) unknown(ctx context.Context, tx *sql.Tx, c *store.Conversation
 	c.Out, c.OutConnection, c.OutUS = store.Attempt{}, "", 0
 	s.Wake()
 	return parts.save(ctx, tx)
+}
+
+// expire ends a part whose time is over. One that is being sent without being outstanding was reported by
+// a replay, after a restore.
+func (s *Sending) expire(p *part, now int64) {
+	switch {
+	case !s.isExpired(p):
+	case p.Status == pb.Status_STATUS_SENDING:
+		p.raise(pb.Status_STATUS_UNKNOWN, now, "", 0, "")
+	default:
+		p.raise(pb.Status_STATUS_FAILED, now, "", pb.ErrorClass_ERROR_CLASS_EXPIRED, "expired")
+	}
 }
 
 func (s *Sending) isExpired(p *part) bool {

@@ -328,4 +328,4 @@ func (w *World) Posted(conversation, id, text string) {
 }
 
 // ID is a message's, of the test's choice.
-func ID(n int) string { return fmt.Sprintf("0000000%d-0000-4000-8000-000000000000", n) }
+func ID(n int) string { return fmt.Sprintf("%08d-0000-4000-8000-000000000000", n) }
