@@ -90,9 +90,9 @@ func KafkaCluster(t testing.TB) *Cluster {
 	addrs := os.Getenv(KafkaEnv)
 	if addrs == "" {
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is not set: no Kafka to test on (make services gives one)", KafkaEnv)
+			t.Fatal(KafkaEnv + " is not set, and CI needs Kafka: run `make services`")
 		}
-		t.Skipf("%s is not set: no Kafka to test on (make services gives one)", KafkaEnv)
+		t.Skip("NOT RUN on Kafka: " + KafkaEnv + " is not set (`make services` starts one)")
 	}
 	c := &Cluster{Addrs: strings.Split(addrs, ","), Prefix: "test-" + Random() + "."}
 	t.Cleanup(func() { c.deleteTopics(t) })
