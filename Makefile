@@ -10,6 +10,7 @@ export PORT TRIBUTARY_DATA PARTS
 
 MODULES := $(shell sed -n 's/^\t\.\///p' go.work)
 PACKAGES := $(MODULES:%=./%/...)
+SERVICE_COMMANDS := $(addprefix ./,$(wildcard services/*/cmd/*))
 # A pinned tool, built from its own module: $(call tool,<module>,<name>) is the path of its binary.
 tool = $$(cd deploy/tools/$(1) && GOWORK=off go tool -n $(2))
 # Where `make services` runs, tests and the demo find its parts in this file.
@@ -32,9 +33,9 @@ build: ## Build the command line into bin/
 
 .PHONY: demo
 demo: ## Show the whole way of a message, and an erasure with proof (PARTS=real: own processes, Kafka, PostgreSQL)
-	@if [ "$(PARTS)" = real ]; then $(MAKE) --no-print-directory services; . $(SERVICES_ENV); fi; \
-	go build -o bin/ ./services/standalone/cmd/tributary $(if $(filter real,$(PARTS)),./services/slack/cmd/slack ./services/sms/cmd/sms ./services/conversation/cmd/conversation ./services/privacy/cmd/privacy ./services/connect/cmd/connect) && \
-	go run ./deploy/demo -bin bin -parts $(PARTS)
+	@if [ "$(PARTS)" = real ]; then $(MAKE) --no-print-directory services && . $(SERVICES_ENV); fi; \
+	go build -o bin/ $(if $(filter real,$(PARTS)),$(SERVICE_COMMANDS),./services/standalone/cmd/tributary) && \
+	go run ./deploy/demo -bin bin -parts "$(PARTS)"
 
 .PHONY: test
 test: ## Run every test; on Kafka and PostgreSQL too where `make services` runs (with CI=true: starts and requires them)

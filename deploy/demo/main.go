@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,6 +19,11 @@ func main() {
 	parts := flag.String("parts", "embedded", "embedded (one process) or real (one process a service, on Kafka and PostgreSQL)")
 	keep := flag.Bool("keep", false, "keep the data folder")
 	flag.Parse()
+	if flag.NArg() > 0 || (*parts != "embedded" && *parts != "real") {
+		fmt.Fprintln(os.Stderr, "demo: -parts is embedded or real")
+		flag.Usage()
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
@@ -44,7 +50,7 @@ func run(ctx context.Context, bin, parts string, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer func() { err = errors.Join(err, s.close()) }()
 	began := time.Now()
 	for _, chapter := range []struct {
 		title string
@@ -55,10 +61,12 @@ func run(ctx context.Context, bin, parts string, keep bool) (err error) {
 		{"Traffic: signed, in batches, shuffled, doubled, edits before their message, and a forgery", s.traffic},
 		{"What the API shows", s.read},
 		{"Replies, and what the providers received", s.reply},
+		{"The mesh stops and starts again", s.restart},
 		{"Two people are erased", s.erase},
 		{"The certificate is checked offline", s.verify},
 		{"The old traffic comes again, and the person writes again", s.replay},
 		{"The sweep destroys keys that nobody needs", s.sweep},
+		{"The backup from before the erasure is restored beside the living key registry", s.restored},
 		{"The mesh stops, and every file it wrote is searched", s.search},
 	} {
 		fmt.Printf("\n── %s\n", chapter.title)

@@ -74,12 +74,8 @@ func (m *Mesh) Resident() (int64, error) {
 
 // Written are the folders that hold everything the mesh wrote.
 func (m *Mesh) Written() []string {
-	if !m.cfg.Real {
+	if m.real == nil {
 		return []string{m.cfg.Data}
 	}
-	folder := os.Getenv("TRIBUTARY_SERVICES")
-	if folder == "" {
-		folder = ".services"
-	}
-	return []string{m.cfg.Data, folder}
+	return append([]string{m.cfg.Data}, m.real.written...)
 }

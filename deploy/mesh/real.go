@@ -27,7 +27,8 @@ import (
 // runs them, with topics and databases of its own, and a front that routes by path.
 type realParts struct {
 	kafka, server string
-	name          string // begins its databases' names, and its topics'
+	name          string   // begins its databases' names, and its topics'
+	written       []string // folders of Kafka and PostgreSQL
 	front         *http.Server
 }
 
@@ -55,12 +56,15 @@ func (m *Mesh) planReal(env map[string]string) error {
 	if r.kafka == "" || r.server == "" {
 		return errors.New("real parts need Kafka and PostgreSQL: make services, and source .services/env")
 	}
+	m.real = r
+	if err := r.find(); err != nil {
+		return err
+	}
 	for _, name := range databases {
 		if err := r.admin("CREATE DATABASE " + r.database(name)); err != nil {
 			return err
 		}
 	}
-	m.real = r
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -125,6 +129,21 @@ func (r *realParts) remove(ctx context.Context) error {
 		errs = append(errs, r.admin("DROP DATABASE IF EXISTS "+r.database(name)+" WITH (FORCE)"))
 	}
 	return errors.Join(append(errs, bustest.DeleteTopics(ctx, strings.Split(r.kafka, ","), r.name+"."))...)
+}
+
+// find where Kafka and PostgreSQL write.
+func (r *realParts) find() error {
+	folder := os.Getenv("TRIBUTARY_SERVICES")
+	if folder == "" {
+		folder = ".services"
+	}
+	return withDatabase(r.server, func(db *sql.DB) error {
+		data, err := texts(context.Background(), db, "SHOW data_directory")
+		if err == nil {
+			r.written = []string{filepath.Join(folder, "kafka"), filepath.Dir(data[0])} // the log lies beside the data
+		}
+		return err
+	})
 }
 
 func (r *realParts) database(name string) string { return r.name + "_" + name }
