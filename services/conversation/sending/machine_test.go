@@ -68,7 +68,7 @@ func (m *mesh) post(conversation string, parts int) {
 	m.seq++
 	m.Pass(time.Millisecond)
 	id := projecttest.ID(m.seq)
-	m.Posted(conversation, id, strings.Repeat("word ", 1+700*(parts-1)))
+	m.Posted(conversation, id, strings.Repeat("word ", 1+850*(parts-1)))
 	m.posted[conversation] = append(m.posted[conversation], id)
 }
 

@@ -32,7 +32,7 @@ func (s *Sending) SweepOnce(ctx context.Context) error {
 		return err
 	}
 	if err := s.list(ctx, &expired, `SELECT DISTINCT conversation_id FROM (SELECT conversation_id FROM message_parts
-		WHERE status < 3 AND deferred = 0 AND created_us < $1 ORDER BY created_us LIMIT $2) AS old`, now-s.cfg.Expiry.Microseconds(), sweepBatch); err != nil {
+		WHERE status < 3 AND deferred = 0 AND created_us <= $1 ORDER BY created_us LIMIT $2) AS old`, now-s.cfg.Expiry.Microseconds(), sweepBatch); err != nil {
 		return err
 	}
 	var faults []error
