@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -33,14 +34,14 @@ func TestCanary(t *testing.T) {
 		"group": "in der Gruppe meldet sich Ottokar zu Wort", "sms": "SMS von Wilhelmine über ihre Gesundheit",
 		"forged": "gefälscht im Namen von Wilhelmine", "stranger": "an ein Konto das niemand kennt",
 		"malformed": "unlesbar aber persönlich", "reply": "Liebe Wilhelmine, Ihre Anfrage ist beantwortet", "note": "Notiz: Wilhelmine ruft zurück",
-		"text": "Guten Tag, Ihre Nummer ist notiert", "search": "suche nach Wilhelmine Kanarienvogel", "spooled": "geschrieben während die Maschine stillstand",
-		"paused": "und noch eine SMS während des Stillstands",
+		"text": "Guten Tag, Ihre Nummer ist notiert", "search": "suche nach Wilhelmine Kanarienvogel",
+		"spooled": "geschrieben während die Maschine stillstand",
 	}
 	needles := []string{slackUser, otherUser, slackName, otherName, phone, phone[1:], fileName, fileText, pictureText, ours, oursName, secret, authToken, botToken}
 	for _, text := range words {
 		needles = append(needles, text)
 	}
-	scanner := canary.New(needles...)
+	scanner, control := canary.New(needles...), canary.New(number)
 	w := newWorldOf(t, nil, providers{
 		users: map[string]string{slackUser: slackName, otherUser: otherName},
 		files: map[string][]byte{"lohn.txt": []byte(fileText)},
@@ -52,6 +53,9 @@ func TestCanary(t *testing.T) {
 			hits, scanned, err := scanner.Tree(root)
 			if err != nil || len(hits) > 0 || scanned.Files < 20 {
 				t.Fatalf("%s: %d files, %d hits: %v %v", when, scanned.Files, len(hits), hits, err)
+			}
+			if found, _, err := control.Tree(root); err != nil || len(found) == 0 {
+				t.Fatalf("%s: not even what is no secret is found: %v", when, err)
 			}
 			t.Logf("%s: nothing in %d files of %d KiB", when, scanned.Files, scanned.Bytes>>10)
 		}
@@ -134,13 +138,14 @@ func TestCanary(t *testing.T) {
 		return nil
 	})
 	uploaded := w.upload(t, byChannel["slack"], oursName, ours)
-	w.must(t, "POST", "/v1/conversations/"+byChannel["slack"]+"/messages", mesh.Object{"text": words["reply"], "attachments": []string{uploaded}}, 201)
+	replied := w.must(t, "POST", "/v1/conversations/"+byChannel["slack"]+"/messages", mesh.Object{"text": words["reply"], "attachments": []string{uploaded}}, 201)
 	w.must(t, "POST", "/v1/conversations/"+byChannel["slack"]+"/messages", mesh.Object{"text": words["note"], "type": "note"}, 201)
 	w.must(t, "POST", "/v1/conversations/"+byChannel["slack"]+"/messages", mesh.Object{"text": words["note"], "type": words["note"]}, 422)
 	w.must(t, "POST", "/v1/conversations/"+byChannel["sms"]+"/messages", mesh.Object{"text": words["text"]}, 201)
 	within(t, 20*time.Second, func() error {
 		if len(w.slack.Posts()) < 2 || len(w.twilio.Posts()) < 1 {
-			return fmt.Errorf("the providers have %d and %d", len(w.slack.Posts()), len(w.twilio.Posts()))
+			m, _ := w.message(t.Context(), replied.Text("id"))
+			return fmt.Errorf("the providers have %d and %d: %v %+v", len(w.slack.Posts()), len(w.twilio.Posts()), m, w.slack.Posts())
 		}
 		return nil
 	})
@@ -157,21 +162,38 @@ func TestCanary(t *testing.T) {
 	}
 	clean("running")
 
-	// A machine that stands still sends what arrives to the spool; killed then, it keeps it.
+	// A machine that stands still for a while sends what it was about to publish to the spool; killed then,
+	// it keeps it there.
 	var arriving sync.WaitGroup
-	resume, err := w.Pause()
-	if err != nil {
-		t.Fatal(err)
+	enough := make(chan struct{})
+	for n := range 16 {
+		arriving.Go(func() {
+			for i := n; w.deliver(t.Context(), fmt.Sprintf("Ev3.%d", i), im(30+i, words["spooled"])) == nil; i += 16 {
+				select {
+				case <-enough:
+					return
+				default:
+				}
+			}
+		})
 	}
-	for n := range 8 {
-		arriving.Go(func() { _ = w.deliver(t.Context(), fmt.Sprintf("Ev3%d", n), im(30+n, words["spooled"])) })
-		arriving.Go(func() { _ = sms(string(rune('0'+n)), words["paused"]) })
-	}
-	time.Sleep(500 * time.Millisecond)
-	resume()
-	time.Sleep(20 * time.Millisecond)
+	within(t, 20*time.Second, func() error {
+		resume, err := w.Pause()
+		if err != nil {
+			return err
+		}
+		time.Sleep(1500 * time.Millisecond)
+		resume()
+		return mesh.Eventually(t.Context(), 500*time.Millisecond, func() error {
+			if spooled, err := filepath.Glob(filepath.Join(w.data, "slack", "spool", "*.segment")); err != nil || len(spooled) == 0 {
+				return fmt.Errorf("nothing was spooled: %w", err)
+			}
+			return nil
+		})
+	})
 	w.Kill()
 	clean("killed")
+	close(enough)
 	if err := w.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
