@@ -51,6 +51,10 @@ lint: verify ## golangci-lint (gofmt and vet too), tidy modules, each compiling 
 	@lint=$(call tool,lint,golangci-lint); for m in $(MODULES); do echo "lint $$m"; \
 	  (cd $$m && GOWORK=off go mod tidy -diff && GOWORK=off go vet ./... && $$lint run ./...); done
 
+.PHONY: tidy
+tidy: ## Tidy every module, as lint wants them
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
+
 .PHONY: generate
 generate: ## Regenerate what is generated: protobuf, lists from channel.yaml, settings tables
 	@export PATH=$$(dirname $(call tool,proto,buf)):$$(dirname $(call tool,proto,protoc-gen-go)):$$(dirname $(call tool,proto,protoc-gen-go-grpc)):$$PATH; \
