@@ -4,7 +4,6 @@
 package standin
 
 import (
-	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -48,7 +47,7 @@ func newServer() *server {
 
 // start listens on address ("127.0.0.1:0" for any port).
 func (s *server) start(address string) error {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
