@@ -1,0 +1,47 @@
+package relay
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"tributary.dev/libs/clock"
+	"tributary.dev/libs/sqldb"
+	"tributary.dev/libs/sqldb/sqltest"
+	"tributary.dev/libs/telemetry"
+	"tributary.dev/services/conversation/store"
+)
+
+// A relay that was stopped after it took the lease, and goes on after another has taken it over.
+func TestALostLeaseIsNoticedWherePositionsAreGiven(t *testing.T) {
+	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
+		now := time.UnixMicro(1_700_000_000_000_000)
+		var both [2]*Relay
+		for i := range both {
+			var err error
+			if both[i], err = New(db, nil, &clock.Clock{Local: func() time.Time { return now }}, telemetry.Discard(), 0, nil); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = both[i].Close() })
+		}
+		for _, r := range both {
+			if held, err := r.lease(t.Context()); !held || err != nil {
+				t.Fatalf("lease: %v, %v", held, err)
+			}
+			now = now.Add(time.Minute)
+		}
+		if _, err := both[0].place(t.Context()); !errors.Is(err, errLost) {
+			t.Errorf("the zombie gives positions: %v", err)
+		}
+		if err := both[0].release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(-time.Minute)
+		if held, err := both[0].lease(t.Context()); held || err != nil {
+			t.Errorf("the zombie has given back another's lease: %v, %v", held, err)
+		}
+		if _, err := both[1].place(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
