@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -40,7 +41,8 @@ type SlackPost struct {
 
 // NewSlack starts one on address; files are what can be downloaded, by path; users are display names by id.
 func NewSlack(address string, users map[string]string, files map[string][]byte) (*Slack, error) {
-	s := &Slack{server: newServer(), users: users, files: files, shared: map[string]SlackPost{}, next: time.Now().Unix()}
+	s := &Slack{server: newServer(), users: users, files: map[string][]byte{}, shared: map[string]SlackPost{}, next: time.Now().Unix()}
+	maps.Copy(s.files, files)
 	s.mux.HandleFunc("POST /api/chat.postMessage", s.postMessage)
 	s.mux.HandleFunc("POST /api/files.getUploadURLExternal", s.uploadURL)
 	s.mux.HandleFunc("POST /upload/{id}", s.upload)
