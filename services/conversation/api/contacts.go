@@ -24,7 +24,6 @@ import (
 type contactRow struct {
 	id       string
 	created  int64
-	frozen   bool
 	subjects []string
 }
 

@@ -190,12 +190,11 @@ func (a *API) uploads(ctx context.Context, workspace, conversation string, subje
 					return err
 				}
 				name.SubjectId, name.KeyId, at.Key = key.SubjectId, key.KeyId, key
-				plain, err := seal.OpenWith(subject, name, originUpload(at.ID))
-				if err != nil {
-					return nil // of another subject: as if it were not there
+				// One of another subject does not open, and is as if it were not there.
+				if plain, err := seal.OpenWith(subject, name, originUpload(at.ID)); err == nil {
+					at.Name = string(plain)
+					found[at.ID] = at
 				}
-				at.Name = string(plain)
-				found[at.ID] = at
 				return nil
 			})
 	})

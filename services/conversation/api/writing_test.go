@@ -194,7 +194,7 @@ func TestAnObjectThatWasCutIsNotServedAsWhole(t *testing.T) {
 		}
 	}
 	defer func() {
-		if v := recover(); v != http.ErrAbortHandler {
+		if v := recover(); v != any(http.ErrAbortHandler) {
 			t.Fatalf("the connection was not ended: %v", v)
 		}
 	}()
