@@ -33,7 +33,7 @@ build: ## Build the command line into bin/
 
 .PHONY: demo
 demo: ## Show the whole way of a message, and an erasure with proof (PARTS=real: own processes, Kafka, PostgreSQL)
-	@if [ "$(PARTS)" = real ]; then $(MAKE) --no-print-directory services && . $(SERVICES_ENV); fi; \
+	@if [ "$(PARTS)" = real ]; then $(MAKE) --no-print-directory services; . $(SERVICES_ENV); fi; \
 	go build -o bin/ $(if $(filter real,$(PARTS)),$(SERVICE_COMMANDS),./services/standalone/cmd/tributary) && \
 	go run ./deploy/demo -bin bin -parts "$(PARTS)"
 

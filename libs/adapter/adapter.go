@@ -25,7 +25,8 @@ const outboundKept = 3 * 24 * time.Hour
 // Service makes the service of a channel. config gives its settings with their defaults (see
 // app.Service.Config); new makes the adapter of d.Settings.
 func Service(name string, config func() any, new func(d *app.Deps) (channel.Adapter, error)) app.Service {
-	return app.Service{Name: name, Config: config, Build: func(ctx context.Context, d *app.Deps) (*app.Parts, error) {
+	needs := []string{app.KeeperURL, app.BucketURL, app.RegistryToken}
+	return app.Service{Name: name, Config: config, Needs: needs, Build: func(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 		features, ok := channel.Lookup(name)
 		if !ok {
 			return nil, fmt.Errorf("%s has no channel.yaml", name)

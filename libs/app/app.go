@@ -33,9 +33,10 @@ type Service struct {
 	Name string
 	// Config gives a pointer to the service's settings with their defaults. Fields carry the tags env (the
 	// whole name, TRIBUTARY_<NAME>_…; caarlos0/env) and doc (a sentence for the README); a method
-	// Validate() error joins all faults, each beginning with the setting's name, and ValidateWith(Common)
-	// error those of common settings that this service cannot do without. Nil: it has none.
+	// Validate() error joins all faults, each beginning with the setting's name. Nil: it has none.
 	Config func() any
+	// Needs are the common settings that this service cannot do without: KeeperURL, …
+	Needs []string
 	// Build makes the parts. It starts nothing.
 	Build func(ctx context.Context, d *Deps) (*Parts, error)
 }

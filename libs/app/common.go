@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -101,7 +102,8 @@ func (c *Common) Validate() error {
 		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
 	}
 	address := func(setting, value string) {
-		if _, _, err := net.SplitHostPort(value); err != nil {
+		_, port, err := net.SplitHostPort(value)
+		if _, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil {
 			fault(setting, "must be host:port")
 		}
 	}
@@ -157,13 +159,6 @@ func (c *Common) Validate() error {
 	}
 	link("TRIBUTARY_PUBLIC_URL", c.PublicURL)
 	link("TRIBUTARY_OTLP_ENDPOINT", c.OTLPEndpoint)
-	for _, setting := range []struct{ name, value string }{
-		{"TRIBUTARY_KEEPER_URL", c.KeeperURL}, {"TRIBUTARY_BUCKET_URL", c.BucketURL},
-	} {
-		if setting.value != "" && !strings.Contains(setting.value, "://") {
-			fault(setting.name, "must be a URL of gocloud.dev")
-		}
-	}
 	for setting, cidrs := range map[string][]string{"TRIBUTARY_TRUSTED_PROXIES": c.TrustedProxies, "TRIBUTARY_MEDIA_ALLOW": c.MediaAllow} {
 		for _, cidr := range cidrs {
 			if _, err := netip.ParsePrefix(cidr); err != nil {

@@ -32,16 +32,10 @@ func (s *settings) Validate() error {
 	return nil
 }
 
-func (s *settings) ValidateWith(c app.Common) error {
-	if c.BucketURL == "" {
-		return errors.New("TRIBUTARY_BUCKET_URL: is required")
-	}
-	return nil
-}
-
 func testService(build func(context.Context, *app.Deps) (*app.Parts, error)) app.Service {
 	return app.Service{
 		Name:   "test",
+		Needs:  []string{app.BucketURL},
 		Config: func() any { return &settings{Pause: 2 * time.Minute, Size: 3, Peers: []string{"a", "b"}} },
 		Build:  build,
 	}

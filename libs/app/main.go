@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -43,10 +44,7 @@ func Process(ctx context.Context, s Service, args, environ []string, stdout, std
 		targets = append(targets, settings)
 	}
 	unknown, err := Load(environ, targets...)
-	if v, ok := settings.(interface{ ValidateWith(common Common) error }); ok {
-		err = errors.Join(err, v.ValidateWith(common))
-	}
-	if err != nil {
+	if err = errors.Join(err, s.Lacks(common)); err != nil {
 		PrintFaults(stderr, s.Name, err)
 		return ExitConfig
 	}
@@ -71,12 +69,14 @@ func Process(ctx context.Context, s Service, args, environ []string, stdout, std
 	return code
 }
 
-// PrintFaults prints every fault of a configuration, a line each.
+// PrintFaults prints every fault of a configuration once, a line each.
 func PrintFaults(w io.Writer, name string, err error) {
 	faults := strings.Split(strings.TrimSpace(err.Error()), "\n")
 	_, _ = fmt.Fprintf(w, "%s: the configuration has faults:\n", name)
-	for _, f := range faults {
-		_, _ = fmt.Fprintf(w, "  %s\n", f)
+	for i, f := range faults {
+		if !slices.Contains(faults[:i], f) { // several services of one process need the same
+			_, _ = fmt.Fprintf(w, "  %s\n", f)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 var Service = app.Service{
 	Name:   "connect",
 	Config: func() any { return &Config{ReconcileEvery: time.Minute} },
+	Needs:  []string{app.KeeperURL}, // credentials are stored sealed
 	Build:  build,
 }
 
@@ -35,14 +36,6 @@ type Config struct {
 func (c *Config) Validate() error {
 	if c.ReconcileEvery <= 0 {
 		return errors.New("TRIBUTARY_CONNECT_RECONCILE_EVERY: must be more than 0")
-	}
-	return nil
-}
-
-// ValidateWith adds what connect asks of the common settings.
-func (c *Config) ValidateWith(common app.Common) error {
-	if common.KeeperURL == "" {
-		return errors.New("TRIBUTARY_KEEPER_URL: is required: credentials are stored sealed")
 	}
 	return nil
 }

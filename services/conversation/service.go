@@ -24,7 +24,8 @@ import (
 )
 
 // Service is the descriptor.
-var Service = app.Service{Name: erase.HolderName, Config: func() any { return DefaultConfig() }, Build: build}
+var Service = app.Service{Name: erase.HolderName, Config: func() any { return DefaultConfig() },
+	Needs: []string{app.BucketURL, app.RegistryToken}, Build: build}
 
 const day = 24 * time.Hour
 

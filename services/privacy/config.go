@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"tributary.dev/libs/app"
 	"tributary.dev/services/privacy/registry"
 )
 
@@ -38,6 +39,8 @@ func (c *Config) Validate() error {
 	faults = append(faults, err)
 	if c.KeeperURL == "" {
 		faults = append(faults, errors.New("TRIBUTARY_REGISTRY_KEEPER_URL: is required"))
+	} else {
+		faults = append(faults, app.KeeperFault("TRIBUTARY_REGISTRY_KEEPER_URL", c.KeeperURL))
 	}
 	if c.CacheMargin <= 0 {
 		faults = append(faults, errors.New("TRIBUTARY_PRIVACY_CACHE_MARGIN: must be more than 0"))

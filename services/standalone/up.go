@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,24 +44,21 @@ type mesh struct {
 }
 
 // prepare reads the settings of all services from the environment, and sets those that the embedded parts
-// decide: broker, databases, registry.
+// decide: broker, databases, registry. The error joins all faults.
 func prepare(environ []string) (*mesh, error) {
 	m := &mesh{common: app.Defaults()}
-	m.common.Listen = "127.0.0.1:" + lookup(environ, "PORT", "8080")
-	data, err := filepath.Abs(lookup(environ, "TRIBUTARY_DATA", m.common.Data))
+	var faults []error
+	port := lookup(environ, "PORT", "8080")
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		faults, port = append(faults, errors.New("PORT: must be a port's number")), "0"
+	}
+	m.common.Listen = "127.0.0.1:" + port
+	data, keeper, err := folder(lookup(environ, "TRIBUTARY_DATA", m.common.Data))
 	if err != nil {
-		return nil, fmt.Errorf("TRIBUTARY_DATA: %w", err)
+		faults = append(faults, fmt.Errorf("TRIBUTARY_DATA: %w", err))
 	}
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, fmt.Errorf("TRIBUTARY_DATA: %w", err)
-	}
-	keeper, err := keeperKey(filepath.Join(data, "keeper-key"))
-	if err != nil {
-		return nil, fmt.Errorf("TRIBUTARY_DATA: %w", err)
-	}
-	m.common.PublicURL = "http://" + m.common.Listen
 	m.common.KeeperURL = keeper
-	m.common.BucketURL = "file://" + filepath.ToSlash(filepath.Join(data, "bucket")) + "?create_dir=true&no_tmp_dir=true&metadata=skip"
+	m.common.BucketURL = "file://" + filepath.ToSlash(filepath.Join(data, "bucket"))
 
 	var tokens []string
 	targets := []any{&m.common}
@@ -73,17 +71,51 @@ func prepare(environ []string) (*mesh, error) {
 		tokens = append(tokens, s.Name+":"+u.RegistryToken)
 		m.units = append(m.units, u)
 	}
-	environ = append(slices.Clone(environ),
-		"TRIBUTARY_DATA="+data,
-		"TRIBUTARY_REGISTRY_TOKENS="+strings.Join(tokens, ","))
+	environ = append(slices.DeleteFunc(slices.Clone(environ), embedded), "TRIBUTARY_DATA="+data, "TRIBUTARY_REGISTRY_TOKENS="+strings.Join(tokens, ","))
 	if lookup(environ, "TRIBUTARY_REGISTRY_KEEPER_URL", "") == "" {
 		environ = append(environ, "TRIBUTARY_REGISTRY_KEEPER_URL="+keeper)
 	}
 	m.unknown, err = app.Load(environ, targets...)
-	m.common.Data = data
-	m.common.DatabaseURL = "" // SQLite, in the data folder
-	m.common.Kafka = app.KafkaSettings{Prefix: app.Defaults().Kafka.Prefix, Partitions: 4}
-	return m, err
+	faults = append(faults, err)
+	for _, u := range m.units {
+		common := m.common
+		common.Registry.Token = u.RegistryToken
+		faults = append(faults, u.Service.Lacks(common))
+	}
+	if m.common.PublicURL == "" {
+		m.common.PublicURL = "http://" + m.common.Listen
+	}
+	m.common.Kafka.Partitions = 4
+	return m, errors.Join(faults...)
+}
+
+// embedded tells whether an environment variable sets what the embedded parts decide.
+func embedded(variable string) bool {
+	for _, prefix := range []string{
+		"TRIBUTARY_KAFKA_", "TRIBUTARY_DATABASE_URL", "TRIBUTARY_REGISTRY_ADDRESS", "TRIBUTARY_REGISTRY_LISTEN", "TRIBUTARY_REGISTRY_TOKEN",
+		"TRIBUTARY_REGISTRY_TLS", "TRIBUTARY_REGISTRY_SERVER_", "TRIBUTARY_REGISTRY_CLIENT_CA", "TRIBUTARY_REGISTRY_SERVICES",
+	} {
+		if strings.HasPrefix(variable, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// folder makes the data folder, and gives its path and the keeper's URL, whose key lies in it.
+func folder(path string) (data, keeper string, err error) {
+	keeper = keeperURL(make([]byte, 32)) // where there is no folder, that is the one fault to tell
+	if data, err = filepath.Abs(path); err != nil {
+		return path, keeper, err
+	}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return data, keeper, err
+	}
+	key, err := keeperKey(filepath.Join(data, "keeper-key"))
+	if err != nil {
+		return data, keeper, err
+	}
+	return data, keeperURL(key), nil
 }
 
 // run starts the broker and the services, and stops them in reverse.
@@ -140,21 +172,20 @@ The API is described at %[1]s/v1/openapi.yaml. Ctrl-C stops; all data stays in %
 `, url, key, m.common.Data)
 }
 
-// keeperKey gives the keeper's URL of a standalone mesh: a key in a file of mode 0600, made once.
-func keeperKey(path string) (string, error) {
+func keeperURL(key []byte) string { return "base64key://" + base64.URLEncoding.EncodeToString(key) }
+
+// keeperKey gives the keeper's key of a standalone mesh: a file of mode 0600, made once.
+func keeperKey(path string) ([]byte, error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
 	if err := app.WriteOnce(path, key); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
+		return nil, err
 	}
 	key, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
+	if err == nil && len(key) != 32 {
+		err = fmt.Errorf("%s is damaged", path)
 	}
-	if len(key) != 32 {
-		return "", fmt.Errorf("%s is damaged", path)
-	}
-	return "base64key://" + base64.URLEncoding.EncodeToString(key), nil
+	return key, err
 }
 
 // lookup gives the last value of an environment variable that is not empty.

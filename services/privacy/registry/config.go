@@ -63,7 +63,7 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("%s: must be longer than 0", s.name))
 		}
 	}
-	if c.BackupEvery > c.EpochEvery {
+	if c.EpochEvery > 0 && c.BackupEvery > c.EpochEvery {
 		faults = append(faults, errors.New("TRIBUTARY_REGISTRY_BACKUP_EVERY: at least one backup in an epoch is needed"))
 	}
 	if c.BackupDir == "" {
