@@ -108,7 +108,8 @@ func TestDocsListsEverySettingWithItsDefault(t *testing.T) {
 		"| `TRIBUTARY_TEST_PAUSE` | `2m` | between calls |\n"+
 		"| `TRIBUTARY_TEST_SIZE` | `3` | of a batch |\n"+
 		"| `TRIBUTARY_TEST_PEERS` | `a,b` | others |\n"+
-		"| `TRIBUTARY_TEST_INNER_FLAG` | `false` | an inner one |\n", app.Docs(testService(nil)))
+		"| `TRIBUTARY_TEST_INNER_FLAG` | `false` | an inner one |\n"+
+		"\nRequired of the common ones: `TRIBUTARY_BUCKET_URL`.\n", app.Docs(testService(nil)))
 	common := app.Defaults()
 	for _, line := range strings.Split(strings.TrimSpace(app.Table(&common)), "\n")[2:] {
 		require.Regexp(t, "^\\| `TRIBUTARY_\\w+` \\| .*\\| \\w.+ \\|$", line, "every common setting says what it is")

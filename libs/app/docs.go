@@ -7,19 +7,26 @@ import (
 	"time"
 )
 
-// Docs renders a service's own settings as a Markdown table, for its README.
+// Docs renders a service's own settings as a Markdown table, for its README, and which of the common ones
+// it needs.
 func Docs(s Service) string {
-	if s.Config == nil {
-		return "This service has no settings of its own.\n"
+	own := noSettings
+	if s.Config != nil {
+		own = Table(s.Config())
 	}
-	return Table(s.Config())
+	if len(s.Needs) > 0 {
+		own += "\nRequired of the common ones: `" + strings.Join(s.Needs, "`, `") + "`.\n"
+	}
+	return own
 }
+
+const noSettings = "This service has no settings of its own.\n"
 
 // Table renders settings with their defaults.
 func Table(target any) string {
 	settings := settingsOf(reflect.ValueOf(target))
 	if len(settings) == 0 {
-		return "This service has no settings of its own.\n"
+		return noSettings
 	}
 	var b strings.Builder
 	b.WriteString("| setting | default | what |\n| --- | --- | --- |\n")
