@@ -63,20 +63,20 @@ func TestOneTrace(t *testing.T) {
 	for name, want := range map[string][]string{
 		"a Slack message and its file": {
 			"slack: POST /webhooks/slack/{ref}", "slack: webhook slack", "slack: publish inbound.slack",
-			"conversation: project event EVENT_TYPE_MESSAGE", "slack: fetch slack", "conversation: project event EVENT_TYPE_ATTACHMENT",
+			"conversation: project event tributary.message", "slack: fetch slack", "conversation: project event tributary.attachment",
 		},
 		"a text message and its picture": {
 			"sms: POST /webhooks/sms/{ref}", "sms: webhook sms", "sms: publish inbound.sms",
-			"conversation: project event EVENT_TYPE_MESSAGE", "sms: fetch sms", "conversation: project event EVENT_TYPE_ATTACHMENT",
+			"conversation: project event tributary.message", "sms: fetch sms", "conversation: project event tributary.attachment",
 		},
 		"a reply over Slack": {
-			"conversation: POST /v1/conversations/{id}/messages", "slack: send slack", "conversation: project event EVENT_TYPE_RECEIPT",
+			"conversation: POST /v1/conversations/{id}/messages", "slack: send slack", "conversation: project event tributary.receipt",
 		},
 		"a reply by text message": {
-			"conversation: POST /v1/conversations/{id}/messages", "sms: send sms", "conversation: project event EVENT_TYPE_RECEIPT",
+			"conversation: POST /v1/conversations/{id}/messages", "sms: send sms", "conversation: project event tributary.receipt",
 		},
 		"a provider's receipt": {
-			"sms: POST /webhooks/sms/{ref}", "sms: publish inbound.sms", "conversation: project event EVENT_TYPE_RECEIPT",
+			"sms: POST /webhooks/sms/{ref}", "sms: publish inbound.sms", "conversation: project event tributary.receipt",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -85,7 +86,7 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 		return err
 	}
 	for what, n := range done.counts {
-		p.events.Add(ctx, n, metric.WithAttributes(attribute.String("type", what.typ.String()), attribute.String("result", what.result)))
+		p.events.Add(ctx, n, metric.WithAttributes(attribute.String("type", word(what.typ)), attribute.String("result", what.result)))
 	}
 	p.committed()
 	if len(done.receipts) > 0 {
@@ -104,9 +105,14 @@ func (p *Projector) trace(records []bus.Record, events []*event, began time.Time
 		}
 		_, span := p.tel.Tracer.Start(ctx, "project event", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(began),
 			trace.WithLinks(trace.Link{SpanContext: batch}), trace.WithAttributes(
-				attribute.String("cloudevents.event_id", events[i].GetId()), attribute.String("cloudevents.event_type", events[i].GetType().String())))
+				attribute.String("cloudevents.event_id", events[i].GetId()), attribute.String("cloudevents.event_type", "tributary."+word(events[i].GetType()))))
 		span.End()
 	}
+}
+
+// word is a type in lower case, without its enum's prefix.
+func word(t pb.EventType) string {
+	return strings.ToLower(strings.TrimPrefix(t.String(), "EVENT_TYPE_"))
 }
 
 // event is a channel event with the trace that it came in.

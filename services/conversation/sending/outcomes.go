@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -348,5 +350,10 @@ func (s *Sending) close(ctx context.Context, tx *sql.Tx, parts partSet, locked m
 
 func (s *Sending) count(ctx context.Context, channelName string, p *part) {
 	s.ended.Add(ctx, 1, metric.WithAttributes(attribute.String("channel", channelName),
-		attribute.String("status", p.Status.String()), attribute.String("class", p.ErrorClass.String())))
+		attribute.String("status", word(p.Status, "STATUS_")), attribute.String("class", word(p.ErrorClass, "ERROR_CLASS_"))))
+}
+
+// word is an enum's value in lower case, without its prefix.
+func word(value fmt.Stringer, prefix string) string {
+	return strings.ToLower(strings.TrimPrefix(value.String(), prefix))
 }
