@@ -180,11 +180,11 @@ func (t *Table[T]) replace(ctx context.Context, entries map[string]T, position m
 			}
 		}
 	}
+	t.setReady() // before Confirm can see the position: who is confirmed is ready
 	t.mu.Lock()
 	t.move(position)
 	t.mu.Unlock()
 	t.b.metrics.tableEntries(ctx, t.cfg.Topic, len(entries))
-	t.setReady()
 }
 
 func (t *Table[T]) apply(ctx context.Context, f fetched) {

@@ -139,7 +139,7 @@ func outage(t *testing.T, c *Cluster) {
 
 func restart(t *testing.T, c *Cluster) {
 	if c.Restart == nil {
-		t.Skip("the broker is shared with others")
+		t.Skip("NOT RUN on Kafka: the broker is shared with other tests, which must not see it restart")
 	}
 	loseAndFind(t, c, func(*bus.Config) {}, func(whileAway func()) { c.Restart(t, whileAway) })
 }
