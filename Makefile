@@ -65,7 +65,8 @@ generate: ## Regenerate what is generated: protobuf, lists from channel.yaml, se
 .PHONY: verify
 verify: ## Fail when a generated file is not what `make generate` makes
 	@sums() { git ls-files -zco --exclude-standard | xargs -0 cksum 2>&1; }; before=$$(sums); $(MAKE) --no-print-directory generate; \
-	diff <(echo "$$before") <(sums) || { echo "the files above were not what make generate makes; now they are: commit them"; exit 1; }
+	changed=$$(diff <(echo "$$before") <(sums) | sed -n 's/^[<>] [0-9]* [0-9]* //p' | sort -u || true); \
+	[ -z "$$changed" ] || { echo "make generate changes these; commit what it made:"; echo "$$changed"; exit 1; }
 
 .PHONY: services
 services: ## Start Kafka and PostgreSQL for tests on loopback
