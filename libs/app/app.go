@@ -58,6 +58,9 @@ type Deps struct {
 	OpenDB func(ctx context.Context, name string, migrations fs.FS) (*sqldb.DB, error)
 	// DataDir is a folder of this service's own on a volume of its own (spool, snapshots, key store).
 	DataDir string
+	// Process names this process and whatever is started in its place, and no other that runs at the same
+	// time: the host and the data folder.
+	Process string
 	// Secret gives 32 bytes for a purpose, the same in every replica of the service and at every start.
 	Secret func(purpose string) []byte
 }

@@ -107,7 +107,7 @@ func (p *Platform) deps(u Unit) (*Deps, error) {
 	}
 	return &Deps{
 		Settings: u.Settings, Common: common, Telemetry: t, Clock: p.Clock, Bus: p.Bus, Seal: sealer,
-		HTTP: outward(t), DataDir: dir,
+		HTTP: outward(t), DataDir: dir, Process: process(dir),
 		OpenDB: func(ctx context.Context, db string, migrations fs.FS) (*sqldb.DB, error) {
 			return p.openDB(ctx, name, db, migrations)
 		},
@@ -152,6 +152,18 @@ func (p *Platform) closeDatabases() error {
 	}
 	p.databases, p.opened = nil, nil
 	return errors.Join(errs...)
+}
+
+// process names who works on a data folder.
+func process(dir string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "" // nobody is taken for a predecessor
+	}
+	if whole, err := filepath.Abs(dir); err == nil {
+		dir = whole
+	}
+	return host + ":" + dir
 }
 
 // outward is the client for calls to providers.

@@ -74,7 +74,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 	var outbox *relay.Relay
 	var read *api.API
 	committed := func() { outbox.Wake() }
-	if outbox, err = relay.New(db, d.Bus, d.Clock, d.Telemetry, cfg.Poll, func() { read.Wake() }); err != nil {
+	if outbox, err = relay.New(db, d.Bus, d.Clock, d.Telemetry, cfg.Poll, d.Process, func() { read.Wake() }); err != nil {
 		return nil, err
 	}
 	closers = append(closers, outbox.Close)

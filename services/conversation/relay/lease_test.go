@@ -19,7 +19,7 @@ func TestALostLeaseIsNoticedWherePositionsAreGiven(t *testing.T) {
 		var both [2]*Relay
 		for i := range both {
 			var err error
-			if both[i], err = New(db, nil, &clock.Clock{Local: func() time.Time { return now }}, telemetry.Discard(), 0, nil); err != nil {
+			if both[i], err = New(db, nil, &clock.Clock{Local: func() time.Time { return now }}, telemetry.Discard(), 0, "", nil); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = both[i].Close() })
@@ -42,6 +42,37 @@ func TestALostLeaseIsNoticedWherePositionsAreGiven(t *testing.T) {
 		}
 		if _, err := both[1].place(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A process that was killed is started again: it need not wait for its own lease to end.
+func TestAProcessTakesOverFromItsPredecessorAndNobodyElse(t *testing.T) {
+	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
+		now := time.UnixMicro(1_700_000_000_000_000)
+		relayOf := func(owner string) *Relay {
+			r, err := New(db, nil, &clock.Clock{Local: func() time.Time { return now }}, telemetry.Discard(), 0, owner, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = r.Close() })
+			return r
+		}
+		takes := func(r *Relay, want bool) {
+			t.Helper()
+			if held, err := r.lease(t.Context()); held != want || err != nil {
+				t.Errorf("held %v (%v), want %v", held, err, want)
+			}
+		}
+		killed, other, nameless, again := relayOf("host:/data"), relayOf("another:/data"), relayOf(""), relayOf("host:/data")
+		takes(killed, true)
+		takes(other, false)
+		takes(nameless, false)
+		takes(again, true)
+		takes(again, true)
+		takes(killed, false) // should it still run, it does not take it back
+		if _, err := killed.place(t.Context()); !errors.Is(err, errLost) {
+			t.Errorf("the one taken over from gives positions: %v", err)
 		}
 	})
 }

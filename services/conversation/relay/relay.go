@@ -48,18 +48,24 @@ type Relay struct {
 	placed func()
 	poll   time.Duration
 	token  string
-	wake   chan struct{}
+	// owner names this process and the one that it succeeds; held: this one has had the lease, and succeeds
+	// nobody any more. Of the one goroutine that relays.
+	owner string
+	held  bool
+	wake  chan struct{}
 
 	published metric.Int64Counter
 	metrics   metric.Registration
 }
 
-// New makes a relay. placed is called after rows have got positions: the live stream may read them.
-func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, poll time.Duration, placed func()) (*Relay, error) {
+// New makes a relay. owner is the same for a process and the one that is started in its place after it was
+// killed (its host and data folder), which need not wait for the lease of the dead to end; "" where there is
+// no such name. placed is called after rows have got positions: the live stream may read them.
+func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, poll time.Duration, owner string, placed func()) (*Relay, error) {
 	if poll == 0 {
 		poll = time.Second
 	}
-	r := &Relay{db: db, bus: b, clock: clk, tel: tel, placed: placed, poll: poll, token: uuid.NewString(), wake: make(chan struct{}, 1)}
+	r := &Relay{db: db, bus: b, clock: clk, tel: tel, placed: placed, poll: poll, owner: owner, token: uuid.NewString(), wake: make(chan struct{}, 1)}
 	var err error
 	if r.published, err = tel.Meter.Int64Counter("tributary_outbox_published",
 		metric.WithDescription("Outbox rows that the broker has acknowledged.")); err != nil {
@@ -133,20 +139,30 @@ func (r *Relay) Once(ctx context.Context) (again bool, err error) {
 	return err == nil && (placed == placeBatch || published), err
 }
 
-// lease tells whether this process holds it now.
+// lease tells whether this process holds it now. The first time it also takes what its own predecessor
+// held: should that still run, the token keeps it from doing harm.
 func (r *Relay) lease(ctx context.Context) (held bool, err error) {
 	now := r.clock.NowMicros()
 	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
 		held = false
-		return sqldb.Query(ctx, tx, `INSERT INTO leases (name, token, until_us) VALUES ('relay', $1, $2)
-			ON CONFLICT (name) DO UPDATE SET token = excluded.token, until_us = excluded.until_us
-			WHERE leases.token = excluded.token OR leases.until_us < $3 RETURNING 1`,
-			[]any{r.token, now + leaseTime.Microseconds(), now}, func(*sql.Rows) error {
+		return sqldb.Query(ctx, tx, `INSERT INTO leases (name, token, until_us, owner) VALUES ('relay', $1, $2, $3)
+			ON CONFLICT (name) DO UPDATE SET token = excluded.token, until_us = excluded.until_us, owner = excluded.owner
+			WHERE leases.token = excluded.token OR leases.until_us < $4 OR (leases.owner = $5 AND leases.owner <> '') RETURNING 1`,
+			[]any{r.token, now + leaseTime.Microseconds(), r.owner, now, r.succeeds()}, func(*sql.Rows) error {
 				held = true
 				return nil
 			})
 	})
+	r.held = r.held || held && err == nil
 	return held, err
+}
+
+// succeeds is whose lease may be taken over: a predecessor's, once.
+func (r *Relay) succeeds() string {
+	if r.held {
+		return ""
+	}
+	return r.owner
 }
 
 func (r *Relay) release(ctx context.Context) error {
