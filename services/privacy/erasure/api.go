@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/access"
@@ -72,7 +73,7 @@ type listRequest struct {
 func (s *Service) Routes(idempotency *endpointx.Idempotency) []app.Route {
 	return []app.Route{
 		{Pattern: "POST /v1/privacy/requests", Handler: endpointx.JSON(endpointx.Options{
-			Scope: access.PrivacyWrite, Status: http.StatusCreated, Idempotency: idempotency}, s.create(idempotency))},
+			Scope: access.PrivacyWrite, Idempotency: idempotency}, s.create(idempotency))},
 		{Pattern: "GET /v1/privacy/requests", Handler: endpointx.JSON(endpointx.Options{Scope: access.PrivacyRead}, s.page)},
 		{Pattern: "GET /v1/privacy/requests/{id}", Handler: endpointx.JSON(endpointx.Options{Scope: access.PrivacyRead}, s.show)},
 		{Pattern: "GET /v1/privacy/requests/{id}/certificate", Handler: http.HandlerFunc(s.file)},
@@ -80,25 +81,43 @@ func (s *Service) Routes(idempotency *endpointx.Idempotency) []app.Route {
 	}
 }
 
-func (s *Service) create(idempotency *endpointx.Idempotency) func(context.Context, createRequest) (Request, error) {
-	return func(ctx context.Context, req createRequest) (Request, error) {
+// created is a request that was made now (201), or that there was (200).
+type created struct {
+	Request
+	joined bool
+}
+
+// StatusCode implements go-kit's StatusCoder.
+func (c created) StatusCode() int {
+	if c.joined {
+		return http.StatusOK
+	}
+	return http.StatusCreated
+}
+
+func (s *Service) create(idempotency *endpointx.Idempotency) func(context.Context, createRequest) (created, error) {
+	return func(ctx context.Context, req createRequest) (created, error) {
 		caller, _ := access.From(ctx)
 		if err := s.known(ctx, caller.WorkspaceID, req.ContactID); err != nil {
-			return Request{}, err
+			return created{}, err
 		}
 		var id string
+		joined := false
 		err := s.store.db.Tx(ctx, func(tx *sql.Tx) (err error) {
 			id, _, err = idempotency.Do(ctx, tx, func() (string, error) {
-				r, err := s.begin(ctx, tx, caller.WorkspaceID, req.ContactID, caller.KeyID)
+				wanted := uuid.NewString()
+				r, err := s.begin(ctx, tx, wanted, caller.WorkspaceID, req.ContactID, caller.KeyID)
+				joined = r.ID != wanted
 				return r.ID, err
 			})
 			return err
 		})
 		if err != nil {
-			return Request{}, err
+			return created{}, err
 		}
 		s.Wake()
-		return s.show(ctx, byID{ID: id})
+		r, err := s.show(ctx, byID{ID: id})
+		return created{r, joined}, err
 	}
 }
 

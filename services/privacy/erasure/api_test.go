@@ -91,6 +91,9 @@ func TestTheAPIAnswersAsDocumented(t *testing.T) {
 		if again := call(owner, "POST", "/v1/privacy/requests", good, "once"); again.Code != 201 || again.Body.String() != first {
 			t.Errorf("repeated: %d %s", again.Code, again.Body)
 		}
+		if joined := call(owner, "POST", "/v1/privacy/requests", good, ""); joined.Code != 200 || joined.Body.String() != first {
+			t.Errorf("asked for again: %d %s", joined.Code, joined.Body)
+		}
 		if other := call(owner, "POST", "/v1/privacy/requests", strings.Replace(good, "{", "{ ", 1), "once"); other.Code != 409 {
 			t.Errorf("another body under the same key: %d", other.Code)
 		}

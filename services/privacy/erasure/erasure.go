@@ -84,9 +84,9 @@ func New(cfg Config, db *sqldb.DB, keys Keys, b Publisher, dir Directory, now fu
 }
 
 // begin keeps a request to erase a contact, or finds the one that there is.
-func (s *Service) begin(ctx context.Context, tx *sql.Tx, workspaceID, contactID, by string) (request, error) {
+func (s *Service) begin(ctx context.Context, tx *sql.Tx, id, workspaceID, contactID, by string) (request, error) {
 	return s.store.insert(ctx, tx, request{
-		ID: uuid.NewString(), WorkspaceID: workspaceID, Type: TypeErasure, ContactID: contactID,
+		ID: id, WorkspaceID: workspaceID, Type: TypeErasure, ContactID: contactID,
 		Status: statusRunning, Step: freezing, RequestedBy: by, Received: s.now().UnixMicro(),
 	})
 }

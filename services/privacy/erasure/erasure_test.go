@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/bus"
@@ -113,7 +114,7 @@ func (b *bench) request(t *testing.T) string {
 	t.Helper()
 	var r request
 	if err := b.store.db.Tx(t.Context(), func(tx *sql.Tx) (err error) {
-		r, err = b.begin(t.Context(), tx, "w", "contact", "key")
+		r, err = b.begin(t.Context(), tx, uuid.NewString(), "w", "contact", "key")
 		return err
 	}); err != nil {
 		t.Fatal(err)
