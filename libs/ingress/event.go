@@ -118,7 +118,7 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
 	var err error
 	if o.erased {
 		event = b.erased()
-	} else if event, err = b.event(p); err != nil {
+	} else if event, err = b.event(); err != nil {
 		o.fault = "unsealable"
 		return o
 	}
@@ -206,7 +206,7 @@ func (b *builder) erased() *pb.ChannelEvent {
 	return event
 }
 
-func (b *builder) event(p people) (*pb.ChannelEvent, error) {
+func (b *builder) event() (*pb.ChannelEvent, error) {
 	e := &b.Event
 	event := b.base()
 	event.Type = eventTypes[e.Type]
@@ -233,7 +233,7 @@ func (b *builder) event(p people) (*pb.ChannelEvent, error) {
 		event.Consent = &pb.Consent{Action: e.Consent.Action, Source: e.Consent.Source, WorkspaceWide: e.Consent.WorkspaceWide}
 	}
 	event.Receipt = receipt(e.Receipt)
-	return event, errors.Join(b.content(event, p), b.reaction(event), b.profiles(event), b.technical(event))
+	return event, errors.Join(b.content(event), b.reaction(event), b.profiles(event), b.technical(event))
 }
 
 // messageID of the message that the event is, or is about. A receipt's message is the mesh's own.
@@ -288,7 +288,7 @@ func (b *builder) conversationKey() string {
 }
 
 // content seals what was written, under the owner's key.
-func (b *builder) content(event *pb.ChannelEvent, p people) error {
+func (b *builder) content(event *pb.ChannelEvent) error {
 	c := b.Event.Content
 	if c == nil {
 		return nil
@@ -299,14 +299,24 @@ func (b *builder) content(event *pb.ChannelEvent, p people) error {
 		event.Attachments = append(event.Attachments, &pb.AttachmentRef{Id: id, Kind: a.Kind, ContentType: a.ContentType, Size: a.Size})
 		content.Attachments = append(content.Attachments, &pb.Attachment{Id: id, Name: a.Name, Url: a.URL, ExternalId: a.Ref})
 	}
+	content.Mentions = b.mentions(c)
+	return b.add(event, b.owner(), pb.Category_CATEGORY_CONTENT, seal.OriginContent(event.GetMessageId(), event.GetOrderUs()), content)
+}
+
+// maxMentions of one message are kept; whoever else it names stays as the text has them.
+const maxMentions = 100
+
+// mentions keep the identities of who is mentioned. Nobody is looked up: what is sealed is a function of
+// the event, whoever was known when it came.
+func (b *builder) mentions(c *channel.Content) (mentions []*pb.Mention) {
 	for _, m := range c.Mentions {
-		s := p.known[b.identity(m.Identity)]
 		within := m.Start >= 0 && m.Length > 0 && m.Start <= len(c.Text) && m.Length <= len(c.Text)-m.Start
-		if s.ID != "" && within {
-			content.Mentions = append(content.Mentions, &pb.Mention{Start: int32(m.Start), Length: int32(m.Length), SubjectId: s.ID})
+		if within && valid(b.identity(m.Identity)) && len(mentions) < maxMentions {
+			mentions = append(mentions, &pb.Mention{Start: int32(m.Start), Length: int32(m.Length),
+				IdentityKind: m.Identity.Kind, IdentityValue: m.Identity.Value})
 		}
 	}
-	return b.add(event, b.owner(), pb.Category_CATEGORY_CONTENT, seal.OriginContent(event.GetMessageId(), event.GetOrderUs()), content)
+	return mentions
 }
 
 // reaction is its author's, so that it goes with them.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -190,6 +191,38 @@ func TestADirectMessageIsSealedAndPublished(t *testing.T) {
 	require.Equal(t, canary, profile.GetName())
 }
 
+func TestWhoIsMentionedIsSealedAsItCameAndNobodyIsLookedUp(t *testing.T) {
+	who := func(name string) *channel.Identity { return &channel.Identity{Kind: "courier_user", Value: name} }
+	says := func(name, key, text string, mentions ...channel.Mention) channel.Event {
+		return channel.Event{Type: channel.TypeMessage, Account: "a1", Key: key, Order: 1, ExternalID: key, Author: who(name),
+			Thread: channel.Thread{ID: "room", Group: true}, Content: &channel.Content{Text: text, Mentions: mentions}}
+	}
+	var many []channel.Mention
+	for i := range 3600 {
+		many = append(many, channel.Mention{Start: i, Length: 1, Identity: *who(strconv.Itoa(i))})
+	}
+	mention := says("alice", "1", strings.Repeat("x", 3600), many...)
+	act := says("7", "2", "here I am")
+	var contents []*pb.Content
+	for _, events := range [][]any{{mention, act}, {act, mention}} {
+		m := newMesh(t)
+		for _, e := range events {
+			require.Equal(t, http.StatusOK, post(t, m, e))
+		}
+		require.Zero(t, m.Registry.Calls("Find"))
+		for _, e := range m.Publisher.Events(t) {
+			if e.GetExternalId() == "1" {
+				content := &pb.Content{}
+				open(t, m, "workspace-1", part(t, e, pb.Category_CATEGORY_CONTENT), seal.OriginContent(e.GetMessageId(), 1), content)
+				contents = append(contents, content)
+			}
+		}
+	}
+	require.Len(t, contents, 2)
+	require.Len(t, contents[0].GetMentions(), 100)
+	require.True(t, proto.Equal(contents[0], contents[1]), "known before or after: the same is sealed")
+}
+
 func TestEachTypeBecomesItsEvent(t *testing.T) {
 	who := &channel.Identity{Kind: "courier_user", Value: "alice"}
 	stranger := channel.Identity{Kind: "courier_user", Value: "nobody knows"}
@@ -225,8 +258,8 @@ func TestEachTypeBecomesItsEvent(t *testing.T) {
 	require.True(t, message.GetThread().GetGroup())
 	var content pb.Content
 	open(t, m, "workspace-1", part(t, message, pb.Category_CATEGORY_CONTENT), seal.OriginContent(messageID, at.UnixMicro()), &content)
-	require.Len(t, content.GetMentions(), 1, "who is not known, or out of the text, is not mentioned")
-	require.Equal(t, message.GetAuthorSubject(), content.GetMentions()[0].GetSubjectId())
+	require.Len(t, content.GetMentions(), 2, "what is out of the text is not mentioned")
+	require.Equal(t, []string{"alice", "nobody knows"}, []string{content.GetMentions()[0].GetIdentityValue(), content.GetMentions()[1].GetIdentityValue()})
 	var technical pb.Technical
 	open(t, m, "workspace-1", part(t, message, pb.Category_CATEGORY_TECHNICAL), seal.OriginTechnical(message.GetId()), &technical)
 	require.Equal(t, "192.0.2.7", technical.GetIp())

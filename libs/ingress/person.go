@@ -87,13 +87,6 @@ func (it *item) questions() (acted, known []seal.Identity) {
 	case knows(t):
 		known = it.persons()
 	}
-	if c := it.Event.Content; c != nil {
-		for _, m := range c.Mentions {
-			if id := it.identity(m.Identity); valid(id) {
-				known = append(known, id)
-			}
-		}
-	}
 	return acted, known
 }
 

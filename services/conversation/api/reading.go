@@ -104,12 +104,17 @@ func (a *API) view(ctx context.Context, workspace string, purpose pb.Purpose, re
 	if err := o.open(ctx, a.Seal, purpose); err != nil {
 		return nil, err
 	}
-	if err := a.loadMentioned(ctx, o, purpose, rows, persons); err != nil {
+	found, err := a.findMentioned(ctx, o, rows)
+	if err != nil {
 		return nil, err
 	}
+	if err := a.nameMentioned(ctx, o, purpose, found, persons); err != nil {
+		return nil, err
+	}
+	subject := func(mark *pb.Mention) string { return found[o.identity(mark)] }
 	messages := make([]Message, len(rows))
 	for i, m := range rows {
-		messages[i] = m.message(persons)
+		messages[i] = m.message(subject, persons)
 	}
 	return messages, nil
 }
@@ -222,29 +227,8 @@ func (m *messageRow) ask(o *opening) {
 	}
 }
 
-// loadMentioned reads and opens the names of those who are only mentioned: whom, the content had to be
-// opened to tell.
-func (a *API) loadMentioned(ctx context.Context, o *opening, purpose pb.Purpose, rows []*messageRow, persons people) error {
-	var subjects []string
-	for _, m := range rows {
-		for _, mention := range m.text.GetMentions() {
-			if id := mention.GetSubjectId(); id != "" && persons[id] == nil && !slices.Contains(subjects, id) {
-				subjects = append(subjects, id)
-			}
-		}
-	}
-	if len(subjects) == 0 {
-		return nil
-	}
-	if err := a.DB.View(ctx, func(tx *sql.Tx) error { return persons.load(ctx, tx, subjects) }); err != nil {
-		return err
-	}
-	persons.ask(o, subjects)
-	return o.open(ctx, a.Seal, purpose)
-}
-
-func (m *messageRow) message(persons people) Message {
-	text, mentions := resolve(m.text.GetText(), m.text.GetMentions(), persons)
+func (m *messageRow) message(subject func(*pb.Mention) string, persons people) Message {
+	text, mentions := resolve(m.text.GetText(), m.text.GetMentions(), subject, persons)
 	out := Message{
 		ID: m.id, ConversationID: m.conversation, ConnectionID: m.connection, Direction: m.direction,
 		Type: "text", Content: m.state, Text: text, HTML: m.text.GetHtml(), Mentions: mentions,

@@ -152,16 +152,57 @@ func TestMessagesComeInTheProvidersOrderEitherWay(t *testing.T) {
 	})
 }
 
+func naming(start, length int32, number string) *pb.Mention {
+	return &pb.Mention{Start: start, Length: length, IdentityKind: "phone", IdentityValue: number}
+}
+
+func TestWhoeverIsMentionedIsNamedOnceTheyAreKnown(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ada := h.person(us, "+41790000001", "Ada", 1)
+		c := h.talk(ada, 5_000_000, nil)
+		of := &pb.Content{Text: strings.Repeat("@x ", 600)}
+		for i := range int32(600) {
+			of.Mentions = append(of.Mentions, naming(3*i, 2, fmt.Sprintf("+4179100%04d", i)))
+		}
+		of.Mentions[1] = naming(3, 2, "\x00")
+		h.says(ada, c, 1_000_000, of, nil)
+		list := func() api.Message {
+			t.Helper()
+			return read[page[api.Message]](h.get("/v1/conversations/" + c + "/messages")).Items[0]
+		}
+		if m := list(); m.Text != of.Text || len(m.Mentions) != 600 || m.Mentions[0].ContactID != nil {
+			t.Errorf("nobody is known, and it reads %+v", m)
+		}
+		if calls := h.registry.Calls("Find"); calls != 1 {
+			t.Errorf("the registry was asked %d times for one page", calls)
+		}
+		bob := h.person(us, "+41791000000", "Bob", 1)
+		h.person(us, "+41791000599", "One Too Many", 1)
+		h.person(others, "+41791000002", "Eve", 1)
+		if m := list(); m.Text != "@Bob"+of.Text[2:] || *m.Mentions[0].ContactID != bob.contact || m.Mentions[2].ContactID != nil {
+			t.Errorf("got %+v", m)
+		}
+		h.registry.FailWith(errors.New("away"))
+		h.get("/v1/conversations/"+c+"/messages").problem(503, "unavailable")
+		h.registry.FailWith(nil)
+		h.registry.Destroy(bob.ID)
+		h.keys.Evict(bob.ID)
+		if m := list(); m.Text != of.Text {
+			t.Errorf("Bob is erased, and it reads %q", m.Text)
+		}
+	})
+}
+
 func TestAMessageShowsWhatHangsOnIt(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 1)
-		nobody := h.person(us, "+41790000003", "", 1)
+		h.person(us, "+41790000003", "", 1)
 		g := h.group(us, 5_000_000)
 		first := h.says(bob, g, 1_000_000, text("first"), nil)
 		attachment := uuid.NewString()
 		id := h.says(ada, g, 2_000_000, &pb.Content{
 			Text: "hi @someone and @other!", Attachments: []*pb.Attachment{{Id: attachment, Name: "plan.pdf"}},
-			Mentions: []*pb.Mention{{Start: 3, Length: 8, SubjectId: bob.ID}, {Start: 16, Length: 6, SubjectId: nobody.ID}, {Start: 90, Length: 9, SubjectId: bob.ID}},
+			Mentions: []*pb.Mention{naming(3, 8, "+41790000002"), naming(16, 6, "+41790000003"), naming(90, 9, "+41790000002")},
 		}, map[string]any{"edited_us": 3_000_000, "reply_to": "x-" + first})
 		h.insert("attachments", map[string]any{"id": attachment, "workspace_id": us, "connection_id": connection, "message_id": id, "subject_id": ada.ID,
 			"declared": 1, "kind": "file", "content_type": "application/pdf", "size": 7, "at_us": 1})

@@ -32,8 +32,8 @@ func (w world) story(t *rapid.T) []*pb.ChannelEvent {
 	order := func() int64 { return rapid.Int64Range(1, 40).Draw(t, "order") * 1_000_000 }
 	for _, m := range []struct{ who, external string }{{"ada", "1"}, {"bob", "2"}, {"ada", "3"}} {
 		at := order()
-		maybe(w.Says(m.who, m.external, "message", "hello "+m.external, at, "a.txt", "b.txt"))
-		maybe(w.Says(m.who, m.external, "app_mention", "hello "+m.external, at))
+		maybe(w.Says(m.who, m.external, "message", "hello @cai and @bob "+m.external, at, "a.txt", "b.txt"))
+		maybe(w.Says(m.who, m.external, "app_mention", "hello @cai and @bob "+m.external, at))
 		if rapid.Bool().Draw(t, "edited") {
 			maybe(w.Edit(m.who, m.external, "1", "edited once", order(), false, "a.txt", "c.txt"), w.Edit(m.who, m.external, "2", "edited twice", order(), false))
 			received := w.Edit(m.who, m.external, "3", "edited at some time", order(), true)

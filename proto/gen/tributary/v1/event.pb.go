@@ -1292,12 +1292,14 @@ func (x *Attachment) GetExternalId() string {
 	return ""
 }
 
-// Mention marks text[start:start+length] (bytes) as naming a person; resolved when read.
+// Mention marks text[start:start+length] (bytes) as naming whoever has an identity; who that is, is found
+// when it is read.
 type Mention struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Start         int32                  `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
 	Length        int32                  `protobuf:"varint,2,opt,name=length,proto3" json:"length,omitempty"`
-	SubjectId     string                 `protobuf:"bytes,3,opt,name=subject_id,json=subjectId,proto3" json:"subject_id,omitempty"`
+	IdentityKind  string                 `protobuf:"bytes,4,opt,name=identity_kind,json=identityKind,proto3" json:"identity_kind,omitempty"`
+	IdentityValue string                 `protobuf:"bytes,5,opt,name=identity_value,json=identityValue,proto3" json:"identity_value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1346,9 +1348,16 @@ func (x *Mention) GetLength() int32 {
 	return 0
 }
 
-func (x *Mention) GetSubjectId() string {
+func (x *Mention) GetIdentityKind() string {
 	if x != nil {
-		return x.SubjectId
+		return x.IdentityKind
+	}
+	return ""
+}
+
+func (x *Mention) GetIdentityValue() string {
+	if x != nil {
+		return x.IdentityValue
 	}
 	return ""
 }
@@ -1797,12 +1806,12 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
 	"\x03url\x18\x03 \x01(\tR\x03url\x12\x1f\n" +
 	"\vexternal_id\x18\x04 \x01(\tR\n" +
-	"externalId\"V\n" +
+	"externalId\"\x89\x01\n" +
 	"\aMention\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x05R\x05start\x12\x16\n" +
-	"\x06length\x18\x02 \x01(\x05R\x06length\x12\x1d\n" +
-	"\n" +
-	"subject_id\x18\x03 \x01(\tR\tsubjectId\"\x81\x02\n" +
+	"\x06length\x18\x02 \x01(\x05R\x06length\x12#\n" +
+	"\ridentity_kind\x18\x04 \x01(\tR\fidentityKind\x12%\n" +
+	"\x0eidentity_value\x18\x05 \x01(\tR\ridentityValueJ\x04\b\x03\x10\x04\"\x81\x02\n" +
 	"\aProfile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +

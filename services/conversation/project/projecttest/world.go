@@ -181,9 +181,14 @@ func (w *World) Says(who, external, kind, text string, order int64, files ...str
 	return e
 }
 
-// Writes seals an event's content.
+// Writes seals an event's content, in which @ada, @bob and @cai are mentions.
 func (w *World) Writes(e *pb.ChannelEvent, who, text string, files ...string) {
 	content := &pb.Content{Text: text}
+	for _, name := range []string{"ada", "bob", "cai"} {
+		if at := strings.Index(text, "@"+name); at >= 0 {
+			content.Mentions = append(content.Mentions, &pb.Mention{Start: int32(at), Length: int32(len(name) + 1), IdentityKind: "test", IdentityValue: name})
+		}
+	}
 	for _, f := range files {
 		id := channel.AttachmentID(e.MessageId, f)
 		e.Attachments = append(e.Attachments, &pb.AttachmentRef{Id: id, Kind: "file", ContentType: "text/plain", Size: 3})
