@@ -45,7 +45,7 @@ func TestKill9UnderLoad(t *testing.T) {
 		w.Kill()
 		killed++
 		if rand.IntN(3) == 0 {
-			starting, stop := context.WithTimeout(ctx, time.Duration(50+rand.IntN(700))*time.Millisecond)
+			starting, stop := context.WithTimeout(ctx, time.Duration(10+rand.IntN(200))*time.Millisecond)
 			if w.Start(starting) != nil {
 				unready++
 			}

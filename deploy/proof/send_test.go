@@ -17,7 +17,7 @@ import (
 
 // impatient settings: what nobody can call any more is known within seconds.
 var impatient = map[string]string{
-	"TRIBUTARY_SEND_LATE": "4s", "TRIBUTARY_SEND_LONGEST_CALL": "3s", "TRIBUTARY_CONVERSATION_POLL": "100ms",
+	"TRIBUTARY_SEND_LATE": "3s", "TRIBUTARY_SEND_LONGEST_CALL": "2s", "TRIBUTARY_CONVERSATION_POLL": "100ms",
 }
 
 // TestKill9WhileSending kills the mesh while replies leave, and the provider is slow, refuses and hangs up.
