@@ -67,7 +67,7 @@ func (d *decoder[Req]) decode(ctx context.Context, r *http.Request) (any, error)
 		if raw, err = readBody(r); err != nil {
 			return nil, err
 		}
-		if d.body || len(raw) > 0 {
+		if len(raw) > 0 || d.body && !d.opts.EmptyBody {
 			if err := decodeBody(r, raw, &out.req); err != nil {
 				return nil, err
 			}

@@ -29,6 +29,8 @@ type Options struct {
 	Scope string
 	// MaxBody in bytes; 0 is 1 MiB.
 	MaxBody int64
+	// EmptyBody: a request may come without a body, where none of its fields is required.
+	EmptyBody bool
 	// Timeout of the endpoint; 0 is 10 s.
 	Timeout time.Duration
 	// Rate of requests a second that one workspace may make of this handler, with bursts of twice that; 0

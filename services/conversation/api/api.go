@@ -102,6 +102,7 @@ func New(cfg Config) (*API, error) {
 func (a *API) Routes() []app.Route {
 	reads := endpointx.Options{Scope: access.ConversationsRead}
 	writes := endpointx.Options{Scope: access.ConversationsWrite}
+	marks := endpointx.Options{Scope: access.ConversationsWrite, EmptyBody: true}
 	contacts := endpointx.Options{Scope: access.ContactsRead}
 	search := endpointx.Options{Scope: access.ConversationsRead, Timeout: a.SearchTime + 20*time.Second, Rate: 20}
 	posts := endpointx.Options{Scope: access.ConversationsWrite, Status: http.StatusCreated, Idempotency: a.Idempotency}
@@ -109,7 +110,7 @@ func (a *API) Routes() []app.Route {
 		{Pattern: "GET /v1/conversations", Handler: endpointx.JSON(reads, a.listConversations)},
 		{Pattern: "GET /v1/conversations/{id}", Handler: endpointx.JSON(reads, a.getConversation)},
 		{Pattern: "PATCH /v1/conversations/{id}", Handler: endpointx.JSON(writes, a.updateConversation)},
-		{Pattern: "POST /v1/conversations/{id}/read", Handler: endpointx.JSON(writes, a.readConversation)},
+		{Pattern: "POST /v1/conversations/{id}/read", Handler: endpointx.JSON(marks, a.readConversation)},
 		{Pattern: "GET /v1/conversations/{id}/messages", Handler: endpointx.JSON(reads, a.listMessages)},
 		{Pattern: "POST /v1/conversations/{id}/messages", Handler: endpointx.JSON(posts, a.postMessage)},
 		{Pattern: "POST /v1/conversations/{id}/attachments", Handler: http.HandlerFunc(a.uploadAttachment)},

@@ -95,14 +95,13 @@ func (a *API) openStream(ctx context.Context, w http.ResponseWriter, r *http.Req
 	if err := a.streams.enter(caller.WorkspaceID, a.Limits); err != nil {
 		return nil, err
 	}
-	newest, err := a.newest(ctx)
+	newest, missing, err := a.span(ctx)
 	if err != nil {
 		a.streams.leave(caller.WorkspaceID)
 		return nil, err
 	}
-	// What lies behind is no longer kept in whole once it is older than eventsKept, since a position is
-	// never below the clock; a position not given yet is of before a restore.
-	lost := since > newest || since < newest && since < a.Clock.Now().Add(-eventsKept).UnixMicro()
+	// A position not given yet is of before a restore.
+	lost := since > newest || since < newest && since < missing
 	if s.last = since; !resumed || lost {
 		s.last, s.reset = newest, resumed
 	}
@@ -112,11 +111,19 @@ func (a *API) openStream(ctx context.Context, w http.ResponseWriter, r *http.Req
 // newestPosition is the last one given; what has it, and all below, is there to read.
 const newestPosition = "SELECT COALESCE(MAX(position), 0) FROM leases WHERE name = 'relay'"
 
-func (a *API) newest(ctx context.Context) (position int64, err error) {
+// missingPosition is the last one that may be missing: what was pruned, or is any moment.
+const missingPosition = `SELECT COALESCE(MAX(p.position), 0) FROM (SELECT position FROM leases WHERE name = 'pruned'
+	UNION ALL SELECT MAX(position) FROM outbox WHERE position < $1) AS p`
+
+// span gives the newest position, and up to where events may be missing.
+func (a *API) span(ctx context.Context) (newest, missing int64, err error) {
 	err = a.DB.View(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, newestPosition).Scan(&position)
+		if err := tx.QueryRowContext(ctx, newestPosition).Scan(&newest); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, missingPosition, a.Clock.Now().Add(-eventsKept).UnixMicro()).Scan(&missing)
 	})
-	return position, err
+	return newest, missing, err
 }
 
 func (s *stream) run(ctx context.Context) error {

@@ -69,6 +69,24 @@ func (h *house) follow(t *testing.T, server *httptest.Server, last string) *clie
 	return c
 }
 
+// resume comes back with an id, and gives the first event that is dispatched.
+func (h *house) resume(t *testing.T, server *httptest.Server, last string) event {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/v1/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Last-Event-ID", last)
+	w, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Body.Close() }()
+	return (&client{T: t, body: w, in: bufio.NewScanner(w.Body)}).next()
+}
+
 // until reads blocks, and gives the first dispatched event, or nothing where done becomes true first.
 func (c *client) until(done func() bool) (e event) {
 	c.Helper()
@@ -172,6 +190,36 @@ func TestAStreamLeavesOutWhatIsFrozenOrErased(t *testing.T) {
 	})
 }
 
+func TestAStreamOpenedBeforeAnythingHappenedGoesOnFromTheBeginning(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		p := h.person(us, "+41790000001", "Ada", 1)
+		c := h.talk(p, 5_000_000, nil)
+		m := h.says(p, c, 1, text("x"), nil)
+		server := h.serve(t, us)
+		beginning := h.follow(t, server, "").last
+		for range 2 { // the second time, days after
+			h.tell(us, c, m)
+			if e := h.resume(t, server, beginning); e.name != "message.created" {
+				t.Fatalf("got %+v", e)
+			}
+			h.pass(6 * 24 * time.Hour)
+		}
+		// The first event is about to be pruned, and then is.
+		if e := h.resume(t, server, beginning); e.name != "reset" {
+			t.Fatalf("got %+v", e)
+		}
+		if _, err := h.relay.Prune(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if n := h.count("SELECT COUNT(*) FROM outbox"); n != 1 {
+			t.Fatalf("%d events are left", n)
+		}
+		if e := h.resume(t, server, beginning); e.name != "reset" {
+			t.Fatalf("got %+v", e)
+		}
+	})
+}
+
 func TestAStreamThatMissedTooMuchIsToldToStartAnew(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		p := h.person(us, "+41790000001", "Ada", 1)
@@ -188,20 +236,9 @@ func TestAStreamThatMissedTooMuchIsToldToStartAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, last := range []string{"1", strconv.Itoa(position - 1), strconv.Itoa(position + 1)} {
-			r, err := http.NewRequest(http.MethodGet, server.URL+"/v1/events", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Last-Event-ID", last)
-			w, err := server.Client().Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			again := &client{T: t, body: w, in: bufio.NewScanner(w.Body)}
-			if e := again.next(); e.name != "reset" || e.id != newest {
+			if e := h.resume(t, server, last); e.name != "reset" || e.id != newest {
 				t.Fatalf("%s: got %+v", last, e)
 			}
-			_ = w.Body.Close()
 		}
 		h.tell(us, c, m)
 		if e := current.next(); e.name != "message.created" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"math"
+	"strings"
 
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/endpointx"
@@ -99,6 +100,12 @@ type postMessage struct {
 
 func (req *postMessage) Validate() error {
 	faults := map[string]string{}
+	switch {
+	case req.Text != "" && strings.TrimSpace(req.Text) == "":
+		faults["text"] = "must hold more than white space"
+	case strings.ContainsFunc(req.Text, func(r rune) bool { return r < ' ' && r != '\n' && r != '\r' && r != '\t' }):
+		faults["text"] = "must have no control characters but line ends and tabs"
+	}
 	if req.Type != "" && req.Type != "message" && req.Type != "note" {
 		faults["type"] = "must be message or note"
 	}

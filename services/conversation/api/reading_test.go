@@ -105,6 +105,7 @@ func TestAConversationCountsWhatWasNotRead(t *testing.T) {
 		unread(h.get("/v1/conversations/"+c), 4)
 		unread(h.do("POST", "/v1/conversations/"+c+"/read", `{"message_id":"`+said[2]+`"}`), 2)
 		unread(h.do("POST", "/v1/conversations/"+c+"/read", `{"message_id":"`+said[0]+`"}`), 2)
+		unread(h.do("POST", "/v1/conversations/"+c+"/read", ""), 0)
 		unread(h.do("POST", "/v1/conversations/"+c+"/read", `{}`), 0)
 		h.do("POST", "/v1/conversations/"+c+"/read", `{"message_id":"`+uuid.NewString()+`"}`).problem(422, "invalid", "message_id")
 	})

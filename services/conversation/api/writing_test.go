@@ -92,6 +92,7 @@ func TestAMessageThatCantBePostedNamesWhy(t *testing.T) {
 		p := h.person(us, "+41790000001", "Ada", 1)
 		c := h.talk(p, 5_000_000, nil)
 		for body, field := range map[string]string{
+			`{"text":" \n\t\u00a0"}`: "text", `{"text":"a\u0000b"}`: "text", `{"text":"a\u001bb"}`: "text",
 			`{}`: "text", `{"text":"x","type":"memo"}`: "type", `{"text":"x","reply_to":"y"}`: "reply_to",
 			`{"text":"x","attachments":["y"]}`: "attachments", `{"text":1}`: "text", `{"words":"x"}`: "words",
 			`{"attachments":["y","y"]}`:                                       "attachments",

@@ -244,17 +244,23 @@ func (r *Relay) age(ctx context.Context) (time.Duration, error) {
 	return time.Duration(r.clock.NowMicros()-oldest.Int64) * time.Microsecond, nil
 }
 
-// Prune deletes published rows older than Retention, some at a time, and tells whether more are left.
+// Prune deletes published rows older than Retention, some at a time, and tells whether more are left. The
+// position up to which rows may be missing stands in leases then, as "pruned".
 func (r *Relay) Prune(ctx context.Context) (more bool, err error) {
 	const some = 2000
 	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
+		before := r.clock.NowMicros() - Retention.Microseconds()
 		result, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id IN (SELECT id FROM outbox
-			WHERE position < $1 AND published_us IS NOT NULL ORDER BY position LIMIT $2)`, r.clock.NowMicros()-Retention.Microseconds(), some)
+			WHERE position < $1 AND published_us IS NOT NULL ORDER BY position LIMIT $2)`, before, some)
 		if err != nil {
 			return err
 		}
 		n, err := result.RowsAffected()
-		more = n == some
+		if more = n == some; err != nil || n == 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO leases (name, token, until_us, position) VALUES ('pruned', '', 0, $1)
+			ON CONFLICT (name) DO UPDATE SET position = excluded.position WHERE leases.position < excluded.position`, before)
 		return err
 	})
 	return more, err
