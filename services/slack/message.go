@@ -38,7 +38,11 @@ func (n *normaliser) posted(m *message) {
 		n.echo(m.Type, m.Channel, m.TS, thread(m.Channel, m.ChannelType, m.TS, m.ThreadTS), m.Metadata)
 		return
 	}
-	author := n.author(m)
+	author, ok := n.author(m)
+	if !ok {
+		n.fault("message.author")
+		return
+	}
 	e := channel.Event{
 		Type: channel.TypeMessage, SourceType: sourceType(m.Type, m.SubType),
 		Key:   strings.Join([]string{sourceType(m.Type, m.SubType), m.Channel, m.TS}, ":"),
@@ -91,7 +95,11 @@ func (n *normaliser) changed(m *message) {
 		n.fault("message_changed.ts")
 		return
 	}
-	author := n.author(now)
+	author, ok := n.author(now)
+	if !ok {
+		n.fault("message_changed.author")
+		return
+	}
 	n.add(channel.Event{
 		Type: channel.TypeEdit, SourceType: "message.message_changed",
 		Key:   strings.Join([]string{"message_changed", m.Channel, now.TS, at}, ":"),
@@ -166,8 +174,9 @@ func (n *normaliser) wroteIt(m *message) bool {
 	return n.isOurs(m.User, m.AppID) || n.isOurs("", m.BotProfile.AppID)
 }
 
-// author of a message: a person, or a bot that has no user of its own.
-func (n *normaliser) author(m *message) *channel.Identity {
+// author of a message: a person, or a bot that has no user of its own, by its bot's id or else its app's.
+// What names neither is nobody's: to share one author among all such would merge strangers.
+func (n *normaliser) author(m *message) (*channel.Identity, bool) {
 	team := m.UserTeam
 	for _, t := range []string{m.SourceTeam, m.Team} {
 		if team == "" {
@@ -175,17 +184,18 @@ func (n *normaliser) author(m *message) *channel.Identity {
 		}
 	}
 	if isID(m.User) {
-		return n.person(team, m.User)
+		return n.person(team, m.User), true
 	}
-	bot := m.BotID
-	if !isID(bot) {
-		bot = "unknown"
+	for _, bot := range []string{m.BotID, m.BotProfile.ID, m.AppID, m.BotProfile.AppID} {
+		if isID(bot) {
+			return &channel.Identity{Kind: "slack_bot", Value: n.account + ":" + bot}, true
+		}
 	}
-	return &channel.Identity{Kind: "slack_bot", Value: n.account + ":" + bot}
+	return nil, false
 }
 
 func isAutomatic(m *message) bool {
-	return m.BotID != "" || m.SubType == "bot_message" || m.User == "USLACKBOT"
+	return !isID(m.User) || m.BotID != "" || m.SubType == "bot_message" || m.User == "USLACKBOT"
 }
 
 func sourceType(eventType, subType string) string {

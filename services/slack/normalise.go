@@ -14,13 +14,16 @@ import (
 
 // Normalise reads one request: an event, or an interaction or slash command, which are counted only.
 func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
-	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if contentType == "application/x-www-form-urlencoded" {
+	switch contentType(r) {
+	case "application/json":
+	case "application/x-www-form-urlencoded":
 		return normaliseForm(r)
+	default:
+		return channel.Result{}, errors.New("slack: content type is neither JSON nor a form")
 	}
 	var env envelope
-	if err := decode(r.Body, &env); err != nil {
-		return channel.Result{}, errors.New("slack: body is not JSON")
+	if err := decodeObject(r.Body, &env); err != nil {
+		return channel.Result{}, errors.New("slack: body is not a JSON object")
 	}
 	if env.Type != "event_callback" {
 		return channel.Result{Unknown: []string{word(env.Type)}}, nil
@@ -42,14 +45,21 @@ func normaliseForm(r *channel.Request) (channel.Result, error) {
 		var payload struct {
 			Type string `json:"type"`
 		}
-		if err := decode([]byte(form.Get("payload")), &payload); err != nil {
-			return channel.Result{}, errors.New("slack: payload is not JSON")
+		if err := decodeObject([]byte(form.Get("payload")), &payload); err != nil {
+			return channel.Result{}, errors.New("slack: payload is not a JSON object")
 		}
 		return channel.Result{Unknown: []string{"interaction." + word(payload.Type)}}, nil
 	case form.Has("command"):
 		return channel.Result{Unknown: []string{"slash_command"}}, nil
+	case form.Has("ssl_check"): // Slack looks at a command's certificate now and then
+		return channel.Result{Unknown: []string{"ssl_check"}}, nil
 	}
-	return channel.Result{Unknown: []string{"form"}}, nil
+	return channel.Result{}, errors.New("slack: body is no form of Slack's")
+}
+
+func contentType(r *channel.Request) string {
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return mediaType
 }
 
 // normaliser turns the event of one envelope into events of the mesh.
@@ -68,7 +78,7 @@ func (n *normaliser) event() {
 	var inner struct {
 		Type string `json:"type"`
 	}
-	if err := decode(n.env.Event, &inner); err != nil {
+	if err := decodeObject(n.env.Event, &inner); err != nil {
 		n.fault("event")
 		return
 	}

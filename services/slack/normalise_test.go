@@ -137,6 +137,7 @@ func TestOddEventsAreCountedOrFaultsAndNeverErrors(t *testing.T) {
 		"a topic":                {event: post(map[string]any{"subtype": "channel_topic"}), unknown: []string{"message.channel_topic"}},
 		"no ts":                  {event: post(map[string]any{"ts": ""}), fault: []string{"message.ts"}},
 		"a ts that is a number":  {event: post(map[string]any{"ts": 1773500965.0002}), fault: []string{"message.ts"}},
+		"an event of no fields":  {event: nil, fault: []string{"event"}},
 		"no channel":             {event: post(map[string]any{"channel": "c 1"}), fault: []string{"message.channel"}},
 		"a change of nothing":    {event: post(map[string]any{"subtype": "message_changed"}), fault: []string{"message_changed.message"}},
 		"a deletion of nothing":  {event: post(map[string]any{"subtype": "message_deleted"}), fault: []string{"message_deleted.ts"}},
@@ -171,21 +172,81 @@ func TestTheAccountIsTheInstalledTeam(t *testing.T) {
 func TestASignedTimeIsTheEventsOwnWhenTheRequestIsSignedLater(t *testing.T) {
 	body := []byte(`{"type":"event_callback","team_id":"T1","event_id":"Ev1","event_time":1773500966,"event":{"type":"message","channel":"C1","user":"U1","ts":"1773500965.000200","text":"old"}}`)
 	result, err := New(*DefaultConfig(), http.DefaultClient).Normalise(&channel.Request{
-		Header: http.Header{"X-Slack-Request-Timestamp": {"1773900000"}}, Body: body,
+		Header: http.Header{"Content-Type": {"application/json"}, "X-Slack-Request-Timestamp": {"1773900000"}}, Body: body,
 	})
 	require.NoError(t, err)
 	assert.Equal(t, time.UnixMicro(1773500965000200).UTC(), result.SignedAt)
 }
 
-func TestNotWhatItPromises(t *testing.T) {
+func TestWhatIsNotWhatItPromisesIsAnError(t *testing.T) {
+	const object, form = "application/json", "application/x-www-form-urlencoded"
+	event := `{"type":"url_verification","challenge":"CANARY","event":{"text":"CANARY"}}`
 	a := New(*DefaultConfig(), http.DefaultClient)
-	for contentType, body := range map[string]string{
-		"application/json":                  `{"type":`,
-		"application/x-www-form-urlencoded": "payload=%zz",
-		"":                                  "CANARY",
+	for _, c := range []struct{ contentType, body string }{
+		{object, ""}, {object, " "}, {object, "[]"}, {object, "[" + event + "]"}, {object, "null"}, {object, "5"}, {object, `"url_verification"`},
+		{object, "true"}, {object, `{"type":`}, {object, event + "}"}, {object, "payload=%7B%7D"},
+		{form, ""}, {form, event}, {form, "payload=%zz"}, {form, "payload="}, {form, "payload=%5B%5D"}, {form, "payload=null"}, {form, "CANARY=1"},
+		{"", event}, {"text/plain", event}, {"text/json", event}, {"multipart/form-data; boundary=x", event}, {"application/json, text/plain", event}, {"CANARY", "CANARY"},
 	} {
-		_, err := a.Normalise(&channel.Request{Header: http.Header{"Content-Type": {contentType}}, Body: []byte(body)})
-		assert.Error(t, err, contentType)
+		r := &channel.Request{Method: http.MethodPost, Header: http.Header{"Content-Type": {c.contentType}}, Body: []byte(c.body)}
+		_, asked, err := a.Challenge(r, nil)
+		require.NoError(t, err)
+		assert.False(t, asked, "%s: %s", c.contentType, c.body)
+		_, err = a.Normalise(r)
+		if assert.Error(t, err, "%s: %s", c.contentType, c.body) {
+			assert.NotContains(t, err.Error(), "CANARY")
+		}
+	}
+}
+
+func TestContentTypesMayHaveParametersAndAnyCase(t *testing.T) {
+	a := New(*DefaultConfig(), http.DefaultClient)
+	for _, c := range []struct{ contentType, body, unknown string }{
+		{"application/json; charset=utf-8", " {} ", "other"},
+		{"Application/JSON", "{}", "other"},
+		{"application/x-www-form-urlencoded; charset=UTF-8", "command=%2Fx", "slash_command"},
+		{"application/x-www-form-urlencoded", "ssl_check=1&token=x", "ssl_check"},
+		{"application/x-www-form-urlencoded", "payload=%7B%22type%22%3A%22block_actions%22%7D", "interaction.block_actions"},
+	} {
+		result, err := a.Normalise(&channel.Request{Header: http.Header{"Content-Type": {c.contentType}}, Body: []byte(c.body)})
+		require.NoError(t, err, c.contentType)
+		assert.Equal(t, []string{c.unknown}, result.Unknown)
+	}
+}
+
+func TestNobodysMessagesAreFaultsAndNotOnePersons(t *testing.T) {
+	change := func(over map[string]any) map[string]any {
+		over["edited"] = map[string]any{"ts": "1773500979.000001"}
+		return map[string]any{"type": "message", "subtype": "message_changed", "channel": "C1", "event_ts": "1773500980.000500", "message": post(over)}
+	}
+	for name, nobody := range map[string]map[string]any{
+		"no user": {"user": ""}, "not an id": {"user": "U 1"}, "not a string": {"user": 7}, "a bot without an id": {"user": "", "subtype": "bot_message", "bot_id": "?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			result := normalised(t, post(nobody))
+			assert.Empty(t, result.Events)
+			assert.Equal(t, []string{"message.author"}, result.Faults)
+			result = normalised(t, change(nobody))
+			assert.Empty(t, result.Events)
+			assert.Equal(t, []string{"message_changed.author"}, result.Faults)
+		})
+	}
+	for name, c := range map[string]struct {
+		bot  map[string]any
+		want string
+	}{
+		"a bot":           {map[string]any{"user": "", "bot_id": "B1", "app_id": "A1"}, "T1:B1"},
+		"a bot's profile": {map[string]any{"user": "", "bot_profile": map[string]any{"id": "B2", "app_id": "A1"}}, "T1:B2"},
+		"an app":          {map[string]any{"user": "", "subtype": "bot_message", "app_id": "A1"}, "T1:A1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, event := range []map[string]any{post(c.bot), change(c.bot)} {
+				events := normalised(t, event).Events
+				require.Len(t, events, 1)
+				assert.Equal(t, &channel.Identity{Kind: "slack_bot", Value: c.want}, events[0].Author)
+				assert.True(t, events[0].Automated)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package slack
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 )
@@ -39,6 +40,7 @@ type message struct {
 	BotID      string `json:"bot_id"`
 	AppID      string `json:"app_id"`
 	BotProfile struct {
+		ID    string `json:"id"`
 		AppID string `json:"app_id"`
 	} `json:"bot_profile"`
 
@@ -99,4 +101,12 @@ func decode(data []byte, v any) error {
 		return nil
 	}
 	return err
+}
+
+// decodeObject is decode where nothing but an object will do.
+func decodeObject(data []byte, v any) error {
+	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
+		return errors.New("slack: not a JSON object")
+	}
+	return decode(data, v)
 }

@@ -276,7 +276,7 @@ func TestProfiles(t *testing.T) {
 	assert.True(t, ok)
 	assert.Equal(t, channel.Profile{Name: "Ada", Handle: "Ada", TimeZone: "Europe/Zurich"}, p)
 
-	for _, nobody := range []channel.Identity{{Kind: "slack_user", Value: "T1:U404"}, {Kind: "slack_bot", Value: "T1:unknown"}, {Kind: "phone", Value: "+41"}} {
+	for _, nobody := range []channel.Identity{{Kind: "slack_user", Value: "T1:U404"}, {Kind: "slack_bot", Value: "T1:?"}, {Kind: "phone", Value: "+41"}} {
 		_, ok, err = a.Profile(t.Context(), conn, nobody)
 		assert.NoError(t, err)
 		assert.False(t, ok)

@@ -47,7 +47,7 @@ func (a *Adapter) Verify(r *channel.Request, secrets channel.Secrets) error {
 
 // Challenge answers url_verification, by which Slack proves that a webhook's address is the app's.
 func (a *Adapter) Challenge(r *channel.Request, _ channel.Secrets) (channel.Reply, bool, error) {
-	if r.Method != http.MethodPost || !bytes.Contains(r.Body, []byte(`"url_verification"`)) {
+	if r.Method != http.MethodPost || contentType(r) != "application/json" || !bytes.Contains(r.Body, []byte(`"url_verification"`)) {
 		return channel.Reply{}, false, nil
 	}
 	var ask struct {

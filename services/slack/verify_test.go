@@ -43,7 +43,7 @@ func TestVerifySlacksOwnExample(t *testing.T) {
 func TestChallengeIsOnlyWhatAsksForOne(t *testing.T) {
 	a := New(*DefaultConfig(), http.DefaultClient)
 	for _, body := range []string{`{"type":"event_callback","event":{"text":"\"url_verification\""}}`, `{"type":["url_verification"]}`, `"url_verification"`, ""} {
-		_, asked, err := a.Challenge(&channel.Request{Method: http.MethodPost, Body: []byte(body)}, nil)
+		_, asked, err := a.Challenge(&channel.Request{Method: http.MethodPost, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(body)}, nil)
 		assert.False(t, asked, body)
 		assert.NoError(t, err)
 	}
