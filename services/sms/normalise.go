@@ -40,8 +40,12 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 // something the person said all the same.
 func received(result *channel.Result, m *incoming) {
 	who, ok := identity(m.from)
-	if !ok || !isSID(m.sid) {
-		result.Faults = append(result.Faults, "message")
+	switch {
+	case !ok:
+		result.Faults = append(result.Faults, "message.from")
+		return
+	case !isSID(m.sid):
+		result.Faults = append(result.Faults, "message.sid")
 		return
 	}
 	content := &channel.Content{Text: m.body}

@@ -125,7 +125,7 @@ func TestACallbackURLThatIsNotOursNamesNothing(t *testing.T) {
 	}
 }
 
-func TestOddMessagesAreFaultsOrKept(t *testing.T) {
+func TestOddMessagesAreKept(t *testing.T) {
 	form := standin.TwilioInbound("AC1", "SM1", "+14155550123", "+14155550100", "")
 	form.Set("NumMedia", "3")
 	form.Set("MediaUrl1", "https://api.twilio.com/x")
@@ -139,11 +139,58 @@ func TestOddMessagesAreFaultsOrKept(t *testing.T) {
 	form.Set("Body", "\xff\x00 hello")
 	assert.Equal(t, "�� hello", normalised(t, form, "", nil).Events[0].Content.Text)
 
-	form.Set("From", " ")
-	assert.Equal(t, []string{"message"}, normalised(t, form, "", nil).Faults)
-	form.Set("From", "+14155550123")
-	form.Set("MessageSid", "no sid/at all")
-	assert.Equal(t, []string{"message"}, normalised(t, form, "", nil).Faults)
+}
+
+func TestAMessageWithoutSenderOrIDIsAFault(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(url.Values)
+		fault  string
+	}{
+		"no sender":                {func(f url.Values) { f.Del("From") }, "message.from"},
+		"no sender, and no status": {func(f url.Values) { f.Del("From"); f.Del("SmsStatus") }, "message.from"},
+		"a blank sender":           {func(f url.Values) { f.Set("From", " ") }, "message.from"},
+		"a sender that is text":    {func(f url.Values) { f.Set("From", "banana; drop table") }, "message.from"},
+		"lines in the sender":      {func(f url.Values) { f.Set("From", "+14155550123\r\nX: y") }, "message.from"},
+		"no id":                    {func(f url.Values) { f.Del("MessageSid"); f.Del("SmsSid"); f.Del("SmsMessageSid") }, "message.sid"},
+		"no id, and no status": {func(f url.Values) {
+			for _, name := range []string{"MessageSid", "SmsSid", "SmsMessageSid", "SmsStatus"} {
+				f.Del(name)
+			}
+		}, "message.sid"},
+		"an id that is a path": {func(f url.Values) { f.Set("MessageSid", "no sid/at all") }, "message.sid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			form := standin.TwilioInbound("AC1", "SM1", "+14155550123", "+14155550100", "hello")
+			c.change(form)
+			result := normalised(t, form, "", nil)
+			assert.Empty(t, result.Events)
+			assert.Equal(t, []string{c.fault}, result.Faults)
+		})
+	}
+}
+
+func TestWhatIsNotWhatItPromisesIsAnError(t *testing.T) {
+	const object, form = "application/json", "application/x-www-form-urlencoded"
+	a := New(*DefaultConfig(), http.DefaultClient)
+	read := func(contentType, query, body string) error {
+		_, err := a.Normalise(&channel.Request{
+			URL:    &url.URL{Scheme: "https", Host: "mesh.example", Path: "/webhooks/sms/c1", RawQuery: query},
+			Header: http.Header{"Content-Type": {contentType}}, Body: []byte(body),
+		})
+		return err
+	}
+	message := standin.TwilioInbound("AC1", "SM1", "+14155550123", "+14155550100", "CANARY").Encode()
+	for _, c := range []struct{ contentType, query, body string }{
+		{"", "", message}, {"text/plain", "", message}, {"multipart/form-data; boundary=x", "", message}, {"CANARY", "", message},
+		{form, "", ""}, {form, "", `{"Body":"CANARY"}`}, {form, "", "Body=%zz"},
+		{object, "", "{}"}, {object, "bodySHA256=00", ""}, {object, "bodySHA256=00", message}, {"text/plain", "bodySHA256=00", "{}"},
+	} {
+		if err := read(c.contentType, c.query, c.body); assert.Error(t, err, "%s: %s", c.contentType, c.body) {
+			assert.NotContains(t, err.Error(), "CANARY")
+		}
+	}
+	assert.NoError(t, read(form+"; charset=UTF-8", "", message))
+	assert.NoError(t, read(object+"; charset=utf-8", "bodySHA256=00", "{}"))
 }
 
 func TestNumbers(t *testing.T) {
@@ -154,7 +201,9 @@ func TestNumbers(t *testing.T) {
 		"+390612345678":            {Kind: "phone", Value: "+390612345678"},
 		"73837":                    {Kind: "phone", Value: "73837"},
 		"MyBank":                   {Kind: "phone", Value: "MyBank"},
-		"+":                        {Kind: "phone", Value: "+"},
+		"+999123456":               {Kind: "phone", Value: "+999123456"},
+		"911":                      {Kind: "phone", Value: "911"},
+		"A&B-Shop_1.":              {Kind: "phone", Value: "A&B-Shop_1."},
 		"whatsapp:+14155550123":    {Kind: "whatsapp", Value: "whatsapp:+14155550123"},
 		"WhatsApp:+1 415 555 0123": {Kind: "whatsapp", Value: "whatsapp:+14155550123"},
 	} {
@@ -162,7 +211,11 @@ func TestNumbers(t *testing.T) {
 		assert.True(t, ok, address)
 		assert.Equal(t, want, got, address)
 	}
-	for _, nobody := range []string{"", "  ", "whatsapp:", string(make([]byte, 200))} {
+	for _, nobody := range []string{
+		"", "  ", "+", "+0415550123", "+12345678901234567", "12", "123456789", "14155550123", "...", "+1415555CALL", "Twelve chars",
+		"banana; drop table", "+14155550123\n", "\r\n+14155550123", "+1415\x005550123", "My\tBank", "Bänk", "١٢٣٤٥", "+1 415 555 0123; x",
+		"whatsapp:", "whatsapp:MyBank", "whatsapp:73837", "whatsapp:+1\n", "whatsapp:whatsapp:+14155550123", string(make([]byte, 200)),
+	} {
 		_, ok := identity(nobody)
 		assert.False(t, ok, "%q", nobody)
 	}

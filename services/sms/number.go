@@ -1,6 +1,7 @@
 package sms
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/nyaruka/phonenumbers"
@@ -10,31 +11,41 @@ import (
 // whatsApp marks an address of WhatsApp.
 const whatsApp = "whatsapp:"
 
-// identity of who has an address. Numbers are E.164; short codes and names of senders are kept as they
-// are. A WhatsApp address keeps its prefix, because it can be answered by that alone.
+var (
+	international = regexp.MustCompile(`^\+[0-9 ().-]{1,40}$`) // as written by anybody
+	e164          = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
+	shortCode     = regexp.MustCompile(`^[0-9]{3,8}$`)
+	senderName    = regexp.MustCompile(`^[A-Za-z0-9 ._&+-]{0,10}[A-Za-z][A-Za-z0-9 ._&+-]{0,10}$`)
+)
+
+// maxSenderName is as long as the name of a sender may be.
+const maxSenderName = 11
+
+// identity of who has an address; not ok where it is none. Numbers are made E.164; short codes and names
+// of senders are kept as they are. A WhatsApp address keeps its prefix, because it can be answered by that
+// alone.
 func identity(address string) (channel.Identity, bool) {
-	address = strings.TrimSpace(address)
-	if len(address) > 128 {
-		return channel.Identity{}, false
-	}
+	address = strings.Trim(address, " ")
 	if len(address) >= len(whatsApp) && strings.EqualFold(address[:len(whatsApp)], whatsApp) {
-		number := e164(strings.TrimSpace(address[len(whatsApp):]))
-		return channel.Identity{Kind: "whatsapp", Value: whatsApp + number}, number != ""
+		number, ok := inE164(strings.Trim(address[len(whatsApp):], " "))
+		return channel.Identity{Kind: "whatsapp", Value: whatsApp + number}, ok
 	}
-	number := e164(address)
-	return channel.Identity{Kind: "phone", Value: number}, number != ""
+	if number, ok := inE164(address); ok {
+		return channel.Identity{Kind: "phone", Value: number}, true
+	}
+	ok := shortCode.MatchString(address) || len(address) <= maxSenderName && senderName.MatchString(address)
+	return channel.Identity{Kind: "phone", Value: address}, ok
 }
 
-// e164 normalises an international number; anything else stays what it is.
-func e164(number string) string {
-	if !strings.HasPrefix(number, "+") {
-		return number
+// inE164 is an international number in E.164; not ok where it is none.
+func inE164(number string) (string, bool) {
+	if !international.MatchString(number) {
+		return "", false
 	}
-	parsed, err := phonenumbers.Parse(number, "")
-	if err != nil {
-		return number
+	if parsed, err := phonenumbers.Parse(number, ""); err == nil {
+		number = phonenumbers.Format(parsed, phonenumbers.E164)
 	}
-	return phonenumbers.Format(parsed, phonenumbers.E164)
+	return number, e164.MatchString(number)
 }
 
 // canBeAnswered is false for a sender that is a name and no number: nothing can be sent there.

@@ -57,11 +57,15 @@ func (t *twilio) signed(r *channel.Request, secret string) bool {
 
 func (t *twilio) read(r *channel.Request) (webhook, error) {
 	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if contentType == "application/json" {
-		if !json.Valid(r.Body) {
-			return webhook{}, errors.New("sms: body is not JSON")
+	switch contentType {
+	case "application/x-www-form-urlencoded":
+	case "application/json":
+		if r.URL.Query().Get("bodySHA256") == "" || !json.Valid(r.Body) {
+			return webhook{}, errors.New("sms: body is not JSON, or not signed as such")
 		}
 		return webhook{kind: "json"}, nil
+	default:
+		return webhook{}, errors.New("sms: content type is neither JSON nor a form")
 	}
 	values, err := url.ParseQuery(string(r.Body))
 	if err != nil {
@@ -71,8 +75,10 @@ func (t *twilio) read(r *channel.Request) (webhook, error) {
 	sid := form.first("MessageSid", "SmsSid", "SmsMessageSid")
 	word := strings.ToLower(form.first("MessageStatus", "SmsStatus"))
 	switch {
-	case word == "received" || word == "receiving" || word == "" && sid != "" && form.get("From") != "":
+	case word == "received" || word == "receiving" || word == "" && form.isMessage():
 		return webhook{message: form.incoming(sid)}, nil
+	case word == "" && !values.Has("AccountSid"): // all that Twilio sends has it
+		return webhook{}, errors.New("sms: body is no form of Twilio's")
 	case word == "":
 		return webhook{kind: "form"}, nil
 	}
@@ -160,6 +166,14 @@ func (f twilioForm) first(names ...string) string {
 		}
 	}
 	return ""
+}
+
+// isMessage tells a message, whatever it lacks, from calls and from events of other products.
+func (f twilioForm) isMessage() bool {
+	if f.first("CallSid", "EventType") != "" {
+		return false
+	}
+	return f.first("MessageSid", "SmsSid", "SmsMessageSid", "Body", "NumMedia", "From") != ""
 }
 
 // incoming message (https://www.twilio.com/docs/messaging/guides/webhook-request).
