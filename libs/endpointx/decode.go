@@ -9,10 +9,14 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/endpointx/problem"
@@ -113,6 +117,10 @@ func decodeBody(r *http.Request, raw []byte, into any) error {
 	if !json.Valid(raw) {
 		return problem.Malformed("the body is not one JSON object")
 	}
+	// encoding/json would put U+FFFD in their place: what is kept would not be what was sent.
+	if !utf8.Valid(raw) || halfPair(raw) {
+		return problem.Malformed("the body is not valid Unicode")
+	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
@@ -132,10 +140,50 @@ func decodeBody(r *http.Request, raw []byte, into any) error {
 	return problem.Malformed("a value has not the form it must have")
 }
 
+// halfPair is whether an escape of valid JSON is a surrogate without its other half.
+func halfPair(raw []byte) bool {
+	for {
+		at := bytes.IndexByte(raw, '\\')
+		if at < 0 {
+			return false
+		}
+		first, escaped := escape(raw[at:])
+		if !escaped {
+			raw = raw[at+2:]
+			continue
+		}
+		raw = raw[at+6:]
+		if utf16.IsSurrogate(first) {
+			second, _ := escape(raw)
+			if utf16.DecodeRune(first, second) == utf8.RuneError {
+				return true
+			}
+			raw = raw[6:]
+		}
+	}
+}
+
+// escape is the code unit that JSON begins with as \uXXXX.
+func escape(raw []byte) (unit rune, ok bool) {
+	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(raw[2:6]), 16, 16)
+	return rune(n), err == nil
+}
+
 // setParams fills what comes from the path and the query, and clears what the body put there.
 func (d *decoder[Req]) setParams(r *http.Request, req reflect.Value) error {
-	query := r.URL.Query()
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return problem.Malformed("the query of the address can't be read")
+	}
 	faults := map[string]string{}
+	for name := range query {
+		if !slices.ContainsFunc(d.params, func(p param) bool { return !p.path && p.name == name }) {
+			faults[strings.ToValidUTF8(name, "?")] = "is not known"
+		}
+	}
 	for _, p := range d.params {
 		field := req.FieldByIndex(p.index)
 		field.SetZero()
@@ -167,6 +215,9 @@ func set(field reflect.Value, values []string) (fault string) {
 	}
 	if len(values) > 1 {
 		return "must be given once"
+	}
+	if !utf8.ValidString(values[0]) {
+		return "must be in UTF-8"
 	}
 	var err error
 	switch {

@@ -2,14 +2,15 @@
 //
 // What a caller gets for a request that can't be taken:
 //
-//	400 malformed         the body is not one JSON object (syntax, nothing, something after it)
+//	400 malformed         the body is not one JSON object in UTF-8 (syntax, nothing, something after it)
 //	401 unauthorised      no valid API key (libs/access)
 //	403 missing_scope     the key lacks the scope named
 //	409 conflict          also: an Idempotency-Key used before for something else
 //	413 too_large         the body is larger than Options.MaxBody
 //	415 unsupported_type  the body is not application/json
-//	422 invalid           a field is unknown, of the wrong type or not valid: each is named
+//	422 invalid           a field or a parameter is unknown, of the wrong type or not valid: each is named
 //	429 too_many_requests the workspace asks too often
+//	503 unavailable       the store, or something else that this needs, is away for now
 //
 // # Idempotency
 //

@@ -95,7 +95,7 @@ func traced(next endpoint.Endpoint) endpoint.Endpoint {
 		}
 		response, err := next(ctx, request)
 		if err != nil {
-			code := errorCode(err)
+			code := problem.Of(ctx, err).Code
 			span.SetAttributes(attribute.String("error.type", code))
 			span.SetStatus(codes.Error, code)
 		}
@@ -110,7 +110,7 @@ func logged(next endpoint.Endpoint) endpoint.Endpoint {
 		response, err := next(ctx, request)
 		if err != nil {
 			telemetry.From(ctx).Log.DebugContext(ctx, "request refused",
-				"error_code", errorCode(err), "duration_ms", time.Since(began).Milliseconds())
+				"error_code", problem.Of(ctx, err).Code, "duration_ms", time.Since(began).Milliseconds())
 		}
 		return response, err
 	}
@@ -139,14 +139,6 @@ func limitedTo(timeout time.Duration) endpoint.Middleware {
 			return next(ctx, request)
 		}
 	}
-}
-
-func errorCode(err error) string {
-	var p *Problem
-	if errors.As(err, &p) {
-		return p.Code
-	}
-	return "internal"
 }
 
 func encodeError(ctx context.Context, err error, w http.ResponseWriter) { problem.Write(ctx, w, err) }

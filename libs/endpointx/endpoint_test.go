@@ -3,8 +3,10 @@ package endpointx_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +18,7 @@ import (
 
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/sqldb/sqltest"
 	"tributary.dev/libs/telemetry"
 )
 
@@ -84,6 +87,15 @@ func TestJSONRefusesBadInputAndNamesTheField(t *testing.T) {
 		"a parameter of a wrong type": {path: "/v1/items/7?dry=perhaps", body: `{"text":"a"}`, status: 422, code: "invalid", field: "dry"},
 		"a parameter given twice":     {path: "/v1/items/7?dry=1&dry=0", body: `{"text":"a"}`, status: 422, code: "invalid", field: "dry"},
 		"a time that is none":         {path: "/v1/items/7?since=today", body: `{"text":"a"}`, status: 422, code: "invalid", field: "since"},
+		"a parameter that is unknown": {path: "/v1/items/7?dry=1&colour=red", body: `{"text":"a"}`, status: 422, code: "invalid", field: "colour"},
+		"a path value as parameter":   {path: "/v1/items/7?id=8", body: `{"text":"a"}`, status: 422, code: "invalid", field: "id"},
+		"a path that is not UTF-8":    {path: "/v1/items/%ff", body: `{"text":"a"}`, status: 422, code: "invalid", field: "id"},
+		"a query that is none":        {path: "/v1/items/7?dry=%zz", body: `{"text":"a"}`, status: 400, code: "malformed"},
+		"bytes that are not UTF-8":    {body: "{\"text\":\"a\xff\"}", status: 400, code: "malformed"},
+		"the first half of a pair":    {body: `{"text":"a\ud83d"}`, status: 400, code: "malformed"},
+		"the second half of a pair":   {body: `{"text":"\\\uDE00"}`, status: 400, code: "malformed"},
+		"two first halves":            {body: `{"text":"\ud83d\ud83d\ude00"}`, status: 400, code: "malformed"},
+		"half a pair and no escape":   {body: `{"text":"\ud83d\n12345"}`, status: 400, code: "malformed"},
 		"another content type":        {body: `{"text":"a"}`, contentType: "text/plain", status: 415, code: "unsupported_type"},
 		"a body that is too large":    {body: `{"text":"` + strings.Repeat("a", 300) + `"}`, status: 413, code: "too_large"},
 		"a path that nothing serves":  {path: "/v1/none", body: `{}`, status: 404, code: "not_found"},
@@ -133,6 +145,32 @@ func TestJSONTakesPathAndQueryFromTheAddressAlone(t *testing.T) {
 	w, _ = serve(h, post("/v1/items/7", `{"ID":"another","text":"x"}`))
 	require.Equal(t, http.StatusOK, w.Code)
 	require.NotContains(t, w.Body.String(), "another")
+}
+
+func TestJSONTakesEscapesAsTheyAreMeant(t *testing.T) {
+	for sent, want := range map[string]string{
+		`\ud83d\uDE00\u00e9`: "😀é", `\\ud83d`: `\ud83d`, `\\\\u`: `\\u`, `\"\ud83d\ude00\"`: `"😀"`, `\ufffd`: "\ufffd",
+	} {
+		var got string
+		h := endpointx.JSON(endpointx.Options{}, func(_ context.Context, i item) (item, error) { got = i.Text; return i, nil })
+		w, _ := serve(h, post("/v1/items/7", `{"text":"`+sent+`"}`))
+		require.Equal(t, http.StatusOK, w.Code, sent)
+		require.Equal(t, want, got)
+	}
+}
+
+func TestJSONSaysThatTheStoreIsAwayAndWhenToComeBack(t *testing.T) {
+	db := sqltest.SQLite(t, nil)
+	h := endpointx.JSON(endpointx.Options{}, func(ctx context.Context, _ item) (any, error) {
+		return nil, fmt.Errorf("kept: %w", db.Tx(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "PRAGMA max_page_count = 1; CREATE TABLE kept (a BLOB); INSERT INTO kept VALUES (zeroblob(1000000))")
+			return err
+		}))
+	})
+	w, d := serve(h, post("/v1/items/7", `{"text":"a"}`))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body.String())
+	require.Equal(t, "unavailable", d.Code)
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
 }
 
 func TestJSONHidesFaultsOfOurs(t *testing.T) {

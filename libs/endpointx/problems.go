@@ -25,7 +25,8 @@ func Forbidden(scope string) *Problem { return problem.Forbidden(scope) }
 // Unavailable is a 503.
 func Unavailable(what string) *Problem { return problem.Unavailable(what) }
 
-// WriteProblem is the one error encoder; unknown errors are 500 without their text, and are logged.
+// WriteProblem is the one error encoder; faults of the store are 503, and unknown errors 500 without their
+// text; both are logged.
 func WriteProblem(ctx context.Context, w http.ResponseWriter, err error) { problem.Write(ctx, w, err) }
 
 // Fallback answers as problem+json what mux would answer in plain text: 404 for a path that nothing

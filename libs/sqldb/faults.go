@@ -1,7 +1,10 @@
 package sqldb
 
 import (
+	"database/sql/driver"
 	"errors"
+	"io"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -21,6 +24,28 @@ func IsDataFault(err error) bool {
 		return true
 	}
 	return false
+}
+
+// IsStoreFault tells faults of the store, which pass without anybody changing the request: a full disk, an
+// I/O error, locks that others hold, a connection that is lost or not made, a server that restarts or has no
+// room. A deadline that has passed is the caller's own and none of them.
+func IsStoreFault(err error) bool {
+	if code, ok := sqlState(err); ok {
+		switch code[:min(2, len(code))] {
+		case "08", "53", "57", "58": // connection, resources, operator intervention, system error
+			return true
+		}
+		// Lock not available; a primary that became a standby.
+		return code == "55P03" || code == "25006" || lostRace(err)
+	}
+	switch primary(err) {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
+		return true
+	}
+	var connect *pgconn.ConnectError
+	var network *net.OpError
+	return lostRace(err) || errors.As(err, &connect) || errors.As(err, &network) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // IsUnique tells a violation of a unique constraint.

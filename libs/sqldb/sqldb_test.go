@@ -86,6 +86,50 @@ func TestFaultsAreToldApart(t *testing.T) {
 	})
 }
 
+func TestFaultsOfTheStoreAreToldFromTheOthers(t *testing.T) {
+	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
+		ctx := context.Background()
+		exec := func(query string) error {
+			return db.Tx(ctx, func(tx *sql.Tx) error { _, err := tx.ExecContext(ctx, query); return err })
+		}
+		store := map[string]string{"full": "PRAGMA max_page_count = 1; INSERT INTO kinds VALUES (hex(zeroblob(1000000)))"}
+		if db.Dialect() == "postgres" {
+			store = map[string]string{
+				"full":       "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53100'; END $$",
+				"lock":       "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03'; END $$",
+				"too long":   "SET LOCAL statement_timeout = 10; SELECT pg_sleep(5)",
+				"terminated": "SELECT pg_terminate_backend(pg_backend_pid())",
+			}
+		}
+		for name, query := range store {
+			if err := exec(query); !sqldb.IsStoreFault(err) || sqldb.IsDataFault(err) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for _, query := range []string{"INSERT INTO nowhere VALUES (1)", "INSERT INTO things (id, n) VALUES ('a', 1000000)"} {
+			if err := exec(query); err == nil || sqldb.IsStoreFault(err) {
+				t.Errorf("%s: %v", query, err)
+			}
+		}
+	})
+}
+
+func TestAServerThatIsNotThereIsAFaultOfTheStore(t *testing.T) {
+	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: "postgres://x@127.0.0.1:1/x?sslmode=disable"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.View(t.Context(), func(*sql.Tx) error { return nil }); !sqldb.IsStoreFault(err) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := db.View(ctx, func(*sql.Tx) error { return nil }); err == nil || sqldb.IsStoreFault(err) {
+		t.Fatal(err)
+	}
+}
+
 func TestAFailedTransactionLeavesNothing(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx := context.Background()

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/telemetry"
 )
 
@@ -44,19 +45,26 @@ type body struct {
 	RequestID string            `json:"request_id,omitempty"`
 }
 
-// Write answers err. A Problem anywhere in its chain is answered as it is; a caller who has gone gets
-// nothing; a deadline is 504; anything else is 500 without its text, and is logged.
-func Write(ctx context.Context, w http.ResponseWriter, err error) {
+// Of is the answer to err. A Problem anywhere in its chain is answered as it is; a caller who has gone gets
+// nothing; a fault of the store is 503; a deadline is 504; anything else is 500.
+func Of(ctx context.Context, err error) *Problem {
 	var p *Problem
 	switch {
 	case errors.As(err, &p):
+		return p
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		p = &Problem{Status: 499, Code: "cancelled", Title: "The caller has gone"}
+		return &Problem{Status: 499, Code: "cancelled", Title: "The caller has gone"}
+	case sqldb.IsStoreFault(err):
+		return Unavailable("the store")
 	case errors.Is(err, context.DeadlineExceeded):
-		p = &Problem{Status: http.StatusGatewayTimeout, Code: "timeout", Title: "This took too long", RetryAfter: time.Second}
-	default:
-		p = &Problem{Status: http.StatusInternalServerError, Code: "internal", Title: "Something went wrong here"}
+		return &Problem{Status: http.StatusGatewayTimeout, Code: "timeout", Title: "This took too long", RetryAfter: time.Second}
 	}
+	return &Problem{Status: http.StatusInternalServerError, Code: "internal", Title: "Something went wrong here"}
+}
+
+// Write answers err with what it is a Problem Of, without its text; faults of ours are logged.
+func Write(ctx context.Context, w http.ResponseWriter, err error) {
+	p := Of(ctx, err)
 	if p.Status >= http.StatusInternalServerError {
 		level := slog.LevelError
 		if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusGatewayTimeout {
