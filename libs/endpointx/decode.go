@@ -80,6 +80,13 @@ func (d *decoder[Req]) decode(ctx context.Context, r *http.Request) (any, error)
 	if err := d.setParams(r, reflect.ValueOf(&out.req).Elem()); err != nil {
 		return nil, err
 	}
+	if p, ok := any(&out.req).(interface {
+		bind(path string, query url.Values) error
+	}); ok {
+		if err := p.bind(r.URL.Path, r.URL.Query()); err != nil {
+			return nil, err
+		}
+	}
 	if v, ok := any(&out.req).(Validator); ok {
 		if err := v.Validate(); err != nil {
 			return nil, err

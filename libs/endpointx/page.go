@@ -2,8 +2,10 @@ package endpointx
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"net/url"
 	"strings"
 )
 
@@ -18,7 +20,40 @@ type Paging struct {
 	// Limit is 1 to 200; Size gives 50 where it was left out.
 	Limit  *int   `query:"limit" json:"-"`
 	Cursor string `query:"cursor" json:"-"`
+	// list tells which list this is, and how it is filtered.
+	list string
 }
+
+// bind notes which list is asked for: a cursor is good for the path and the query that it was given for.
+func (p *Paging) bind(path string, query url.Values) error {
+	if query.Has("cursor") && p.Cursor == "" {
+		return Invalid(map[string]string{"cursor": "must not be empty"})
+	}
+	query.Del("cursor")
+	query.Del("limit")
+	sum := sha256.Sum256([]byte(path + "?" + query.Encode()))
+	p.list = base64.RawURLEncoding.EncodeToString(sum[:8])
+	return nil
+}
+
+// Behind reads into pointers the sort key behind which the page begins; the first page leaves them as they
+// are. A cursor that is none of ours, or of another list or filter, is Invalid.
+func (p *Paging) Behind(key ...any) error {
+	if p.Cursor == "" {
+		return nil
+	}
+	var list string
+	if err := DecodeCursor("cursor", p.Cursor, append([]any{&list}, key...)...); err != nil {
+		return err
+	}
+	if list != p.list {
+		return Invalid(map[string]string{"cursor": "is not a cursor that this list gave"})
+	}
+	return nil
+}
+
+// Next is the cursor of the page behind the one that ends with a sort key.
+func (p *Paging) Next(key ...any) string { return EncodeCursor(append([]any{p.list}, key...)...) }
 
 // Validate implements Validator.
 func (p *Paging) Validate() error {

@@ -55,7 +55,7 @@ type listApps struct{ endpointx.Paging }
 
 // listApps gives the workspace's own and the operator's.
 func (s *service) listApps(ctx context.Context, req listApps) (page endpointx.Page[providerApp], err error) {
-	at, id, err := position(req.Cursor)
+	at, id, err := position(req.Paging)
 	if err != nil {
 		return page, err
 	}
@@ -70,7 +70,7 @@ func (s *service) listApps(ctx context.Context, req listApps) (page endpointx.Pa
 			return err
 		})
 	})
-	return pageOf(items, req.Size(), func(a providerApp) (time.Time, string) { return a.CreatedAt, a.ID }), err
+	return pageOf(items, req.Paging, func(a providerApp) (time.Time, string) { return a.CreatedAt, a.ID }), err
 }
 
 // appSecrets are what a provider gives with an app.

@@ -100,7 +100,7 @@ type listConnections struct {
 }
 
 func (s *service) listConnections(ctx context.Context, req listConnections) (page endpointx.Page[connection], err error) {
-	at, id, err := position(req.Cursor)
+	at, id, err := position(req.Paging)
 	if err != nil {
 		return page, err
 	}
@@ -116,7 +116,7 @@ func (s *service) listConnections(ctx context.Context, req listConnections) (pag
 				return err
 			})
 	})
-	return pageOf(items, req.Size(), func(c connection) (time.Time, string) { return c.CreatedAt, c.ID }), err
+	return pageOf(items, req.Paging, func(c connection) (time.Time, string) { return c.CreatedAt, c.ID }), err
 }
 
 func (s *service) getConnection(ctx context.Context, req byID) (c connection, err error) {

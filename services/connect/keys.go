@@ -51,7 +51,7 @@ func (r keyRow) object() apiKey {
 type listKeys struct{ endpointx.Paging }
 
 func (s *service) listKeys(ctx context.Context, req listKeys) (page endpointx.Page[apiKey], err error) {
-	at, id, err := position(req.Cursor)
+	at, id, err := position(req.Paging)
 	if err != nil {
 		return page, err
 	}
@@ -66,7 +66,7 @@ func (s *service) listKeys(ctx context.Context, req listKeys) (page endpointx.Pa
 			return err
 		})
 	})
-	return pageOf(items, req.Size(), func(k apiKey) (time.Time, string) { return k.CreatedAt, k.ID }), err
+	return pageOf(items, req.Paging, func(k apiKey) (time.Time, string) { return k.CreatedAt, k.ID }), err
 }
 
 type createKey struct {

@@ -31,7 +31,7 @@ func (r memberRow) object() member {
 type listMembers struct{ endpointx.Paging }
 
 func (s *service) listMembers(ctx context.Context, req listMembers) (page endpointx.Page[member], err error) {
-	at, id, err := position(req.Cursor)
+	at, id, err := position(req.Paging)
 	if err != nil {
 		return page, err
 	}
@@ -46,7 +46,7 @@ func (s *service) listMembers(ctx context.Context, req listMembers) (page endpoi
 			return err
 		})
 	})
-	return pageOf(items, req.Size(), func(m member) (time.Time, string) { return m.CreatedAt, m.ID }), err
+	return pageOf(items, req.Paging, func(m member) (time.Time, string) { return m.CreatedAt, m.ID }), err
 }
 
 type createMember struct {

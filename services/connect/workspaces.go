@@ -30,7 +30,7 @@ type workspace struct {
 type listWorkspaces struct{ endpointx.Paging }
 
 func (s *service) listWorkspaces(ctx context.Context, req listWorkspaces) (page endpointx.Page[workspace], err error) {
-	at, id, err := position(req.Cursor)
+	at, id, err := position(req.Paging)
 	if err != nil {
 		return page, err
 	}
@@ -47,7 +47,7 @@ func (s *service) listWorkspaces(ctx context.Context, req listWorkspaces) (page 
 			return err
 		})
 	})
-	return pageOf(items, req.Size(), func(w workspace) (time.Time, string) { return w.CreatedAt, w.ID }), err
+	return pageOf(items, req.Paging, func(w workspace) (time.Time, string) { return w.CreatedAt, w.ID }), err
 }
 
 type createWorkspace struct {
@@ -148,21 +148,19 @@ func (f faults) text(field, value string, most int) {
 }
 
 // position is the sort key of a list's cursor.
-func position(cursor string) (createdAt int64, id string, err error) {
-	if cursor == "" {
-		return -1, "", nil
-	}
-	err = endpointx.DecodeCursor("cursor", cursor, &createdAt, &id)
+func position(paging endpointx.Paging) (createdAt int64, id string, err error) {
+	createdAt = -1
+	err = paging.Behind(&createdAt, &id)
 	return createdAt, id, err
 }
 
 // pageOf makes a page of one item more than its size.
-func pageOf[T any](items []T, size int, key func(T) (time.Time, string)) endpointx.Page[T] {
+func pageOf[T any](items []T, paging endpointx.Paging, key func(T) (time.Time, string)) endpointx.Page[T] {
 	page := endpointx.Page[T]{Items: items}
-	if len(items) > size {
+	if size := paging.Size(); len(items) > size {
 		page.Items = items[:size]
 		at, id := key(items[size-1])
-		page.NextCursor = endpointx.EncodeCursor(at.UnixMicro(), id)
+		page.NextCursor = paging.Next(at.UnixMicro(), id)
 	}
 	if page.Items == nil {
 		page.Items = []T{}

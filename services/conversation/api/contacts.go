@@ -37,10 +37,8 @@ func (a *API) listContacts(ctx context.Context, req listContacts) (endpointx.Pag
 	caller, _ := access.From(ctx)
 	page := endpointx.Page[Contact]{Items: []Contact{}}
 	before, beforeID := int64(math.MaxInt64), ""
-	if req.Cursor != "" {
-		if err := endpointx.DecodeCursor("cursor", req.Cursor, &before, &beforeID); err != nil {
-			return page, err
-		}
+	if err := req.Behind(&before, &beforeID); err != nil {
+		return page, err
 	}
 	condition := "workspace_id = $1 AND frozen = 0 AND (created_us, id) < ($2, $3)"
 	args := []any{caller.WorkspaceID, before, beforeID, req.Size() + 1}
@@ -60,7 +58,7 @@ func (a *API) listContacts(ctx context.Context, req listContacts) (endpointx.Pag
 		}
 		rows = rows[:req.Size()]
 		last := rows[len(rows)-1]
-		page.NextCursor = endpointx.EncodeCursor(last.created, last.id)
+		page.NextCursor = req.Next(last.created, last.id)
 		return rows, nil
 	})
 	page.Items = append(page.Items, contacts...)

@@ -67,10 +67,8 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 		return page, invalidStatus()
 	}
 	before, beforeID := int64(math.MaxInt64), ""
-	if req.Cursor != "" {
-		if err := endpointx.DecodeCursor("cursor", req.Cursor, &before, &beforeID); err != nil {
-			return page, err
-		}
+	if err := req.Behind(&before, &beforeID); err != nil {
+		return page, err
 	}
 	condition, args := req.condition(caller.WorkspaceID, before, beforeID)
 	err := a.DB.View(ctx, func(tx *sql.Tx) error {
@@ -81,7 +79,7 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 		if len(rows) > req.Size() {
 			rows = rows[:req.Size()]
 			last := rows[len(rows)-1]
-			page.NextCursor = endpointx.EncodeCursor(last.lastUS, last.ID)
+			page.NextCursor = req.Next(last.lastUS, last.ID)
 		}
 		for _, c := range rows {
 			page.Items = append(page.Items, c.Conversation)

@@ -37,10 +37,8 @@ func (a *API) listMessages(ctx context.Context, req listMessages) (page endpoint
 	default:
 		return page, problem.Invalid(map[string]string{"order": "must be asc or desc"})
 	}
-	if req.Cursor != "" {
-		if err := endpointx.DecodeCursor("cursor", req.Cursor, &from, &fromID); err != nil {
-			return page, err
-		}
+	if err := req.Behind(&from, &fromID); err != nil {
+		return page, err
 	}
 	page.Items, err = a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_CONVERSATION, func(tx *sql.Tx) ([]*messageRow, error) {
 		page.NextCursor = ""
@@ -53,7 +51,7 @@ func (a *API) listMessages(ctx context.Context, req listMessages) (page endpoint
 		}
 		rows = rows[:req.Size()]
 		last := rows[len(rows)-1]
-		page.NextCursor = endpointx.EncodeCursor(last.order, last.id)
+		page.NextCursor = req.Next(last.order, last.id)
 		return rows, nil
 	})
 	return page, err

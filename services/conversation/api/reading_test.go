@@ -322,7 +322,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 			"/v1/conversations?limit=0":                                  "limit",
 			"/v1/conversations?limit=201":                                "limit",
 			"/v1/conversations?limit=many":                               "limit",
-			"/v1/conversations?cursor=":                                  "",
+			"/v1/conversations?cursor=":                                  "cursor",
 			"/v1/conversations?cursor=nonsense":                          "cursor",
 			"/v1/contacts?cursor=1.W10":                                  "cursor",
 			"/v1/conversations?status=closed":                            "status",
@@ -340,10 +340,6 @@ func TestBadParametersAreNamed(t *testing.T) {
 			"/v1/contacts?identity_kind=whatsapp&identity=x":             "identity",
 			"/v1/contacts?identity_kind=shoe&identity=12":                "identity_kind",
 		} {
-			if field == "" {
-				h.get(path).is(http.StatusOK)
-				continue
-			}
 			h.get(path).problem(422, "invalid", field)
 		}
 	})
@@ -449,6 +445,34 @@ func TestNoAnswerOfAFaultAndNoLogCarriesWordsOrNames(t *testing.T) {
 		}
 		if logs := h.logs.String(); !strings.Contains(logs, "request failed") || strings.Contains(logs, canary) {
 			t.Errorf("logged: %s", logs)
+		}
+	})
+}
+
+func TestACursorIsGoodForTheListThatGaveItAlone(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		var talks []string
+		for i := range 2 {
+			p := h.person(us, fmt.Sprintf("+4179000000%d", i), "", int64(i+1))
+			talks = append(talks, h.talk(p, 5_000_000, nil))
+			h.says(p, talks[i], 1_000_000, text("hello"), nil)
+			h.says(p, talks[i], 2_000_000, text("hello"), nil)
+		}
+		lists := []string{"/v1/conversations?limit=1", "/v1/conversations?limit=1&status=open", "/v1/contacts?limit=1",
+			"/v1/conversations/" + talks[0] + "/messages?limit=1", "/v1/conversations/" + talks[1] + "/messages?limit=1",
+			"/v1/conversations/" + talks[0] + "/messages?limit=1&order=asc", "/v1/messages/search?limit=1&q=hello", "/v1/messages/search?limit=1&q=ello"}
+		for _, from := range lists {
+			cursor := read[page[map[string]any]](h.get(from)).NextCursor
+			if cursor == "" {
+				t.Fatalf("%s has one page", from)
+			}
+			for _, to := range lists {
+				if to != from {
+					h.get(to+"&cursor="+cursor).problem(422, "invalid", "cursor")
+				}
+			}
+			h.get(strings.Replace(from, "limit=1", "limit=2", 1) + "&cursor=" + cursor).is(http.StatusOK)
+			h.get(from+"&cursor=").problem(422, "invalid", "cursor")
 		}
 	})
 }

@@ -84,7 +84,7 @@ func (a *API) searchMessages(ctx context.Context, req searchMessages) (SearchPag
 	}
 	page := SearchPage{Complete: s.done, Scanned: s.scanned}
 	if !s.done && s.scanned < a.SearchMost {
-		page.NextCursor = endpointx.EncodeCursor(s.order, s.id, s.scanned)
+		page.NextCursor = req.Next(s.order, s.id, s.scanned)
 	}
 	var err error
 	page.Items, err = a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_SEARCH, func(tx *sql.Tx) ([]*messageRow, error) {
@@ -106,10 +106,7 @@ func (s *scan) start(req searchMessages) error {
 	if req.Before != nil {
 		s.order = req.Before.UnixMicro()
 	}
-	if req.Cursor == "" {
-		return nil
-	}
-	if err := endpointx.DecodeCursor("cursor", req.Cursor, &s.order, &s.id, &s.scanned); err != nil {
+	if err := req.Behind(&s.order, &s.id, &s.scanned); err != nil {
 		return err
 	}
 	if s.scanned < 0 {

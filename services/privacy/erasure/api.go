@@ -155,17 +155,15 @@ func (s *Service) show(ctx context.Context, req byID) (Request, error) {
 func (s *Service) page(ctx context.Context, req listRequest) (endpointx.Page[Request], error) {
 	caller, _ := access.From(ctx)
 	received, id := int64(math.MaxInt64), ""
-	if req.Cursor != "" {
-		if err := endpointx.DecodeCursor("cursor", req.Cursor, &received, &id); err != nil {
-			return endpointx.Page[Request]{}, err
-		}
+	if err := req.Behind(&received, &id); err != nil {
+		return endpointx.Page[Request]{}, err
 	}
 	found, err := s.store.list(ctx, caller.WorkspaceID, received, id, req.Size()+1)
 	page := endpointx.Page[Request]{Items: []Request{}}
 	for i, r := range found {
 		if i == req.Size() {
 			last := found[i-1]
-			page.NextCursor = endpointx.EncodeCursor(last.Received, last.ID)
+			page.NextCursor = req.Next(last.Received, last.ID)
 			break
 		}
 		page.Items = append(page.Items, shown(r))
