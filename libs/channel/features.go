@@ -2,6 +2,7 @@ package channel
 
 import (
 	"errors"
+	"regexp"
 	"slices"
 )
 
@@ -24,6 +25,10 @@ type Features struct {
 	ProviderTime bool `yaml:"provider_time"`
 	// IdentityKind of its people (slack_user, phone).
 	IdentityKind string `yaml:"identity_kind"`
+	// ExternalID is the pattern (RE2, of the whole) of its accounts' ids at the provider.
+	ExternalID string `yaml:"external_id"`
+	// Settings that a connection may have: the pattern of each one's value, by name.
+	Settings map[string]string `yaml:"settings"`
 	// Credentials and AppSecrets that a connection and an app need, by name.
 	Credentials []string `yaml:"credentials"`
 	AppSecrets  []string `yaml:"app_secrets"`
@@ -36,6 +41,27 @@ type Features struct {
 	// Longest call to the provider that the adapter makes, in seconds.
 	LongestCall int `yaml:"longest_call"`
 }
+
+// AccountFault says what is wrong with an account's id at the provider; "" if nothing is.
+func (f Features) AccountFault(externalID string) string { return mismatch(f.ExternalID, externalID) }
+
+// SettingFault says what is wrong with a setting of a connection; "" if nothing is.
+func (f Features) SettingFault(name, value string) string {
+	pattern, ok := f.Settings[name]
+	if !ok {
+		return "is not known"
+	}
+	return mismatch(pattern, value)
+}
+
+func mismatch(pattern, value string) string {
+	if re, err := whole(pattern); err != nil || !re.MatchString(value) {
+		return "must match " + pattern
+	}
+	return ""
+}
+
+func whole(pattern string) (*regexp.Regexp, error) { return regexp.Compile(`^(?:` + pattern + `)$`) }
 
 // Validate names every fault of a channel.yaml.
 func (f Features) Validate() error {
@@ -51,6 +77,13 @@ func (f Features) Validate() error {
 	check(f.TextLimit > 0, "text_limit is a number")
 	check(f.TextUnit == "characters" || f.TextUnit == "utf16", "text_unit is characters or utf16")
 	check(f.IdentityKind != "", "identity_kind is required")
+	check(f.ExternalID != "", "external_id is required")
+	_, err := whole(f.ExternalID)
+	check(err == nil, "external_id is no pattern")
+	for name, pattern := range f.Settings {
+		_, err := whole(pattern)
+		check(name != "" && pattern != "" && err == nil, "settings: "+name+" has no pattern")
+	}
 	check(f.LongestCall > 0, "longest_call is a number of seconds")
 	check((f.Ref == "connection") == (len(f.SignedWith) > 0), "signed_with is for ref connection, and required there")
 	for _, i := range f.Interfaces {

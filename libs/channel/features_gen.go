@@ -11,9 +11,9 @@ func Names() []string {
 func Lookup(name string) (Features, bool) {
 	switch name {
 	case "slack":
-		return Features{Name: "slack", Title: "Slack", Ref: "app", BodyLimit: 524288, TextLimit: 4000, TextUnit: "characters", Address: false, ProviderTime: true, IdentityKind: "slack_user", Credentials: []string{"bot_token"}, AppSecrets: []string{"signing_secret"}, SignedWith: []string(nil), Interfaces: []string{"challenger", "sender", "fetcher", "timed"}, LongestCall: 60}, true
+		return Features{Name: "slack", Title: "Slack", Ref: "app", BodyLimit: 524288, TextLimit: 4000, TextUnit: "characters", Address: false, ProviderTime: true, IdentityKind: "slack_user", ExternalID: "[TE][A-Z0-9]{2,}", Settings: map[string]string{}, Credentials: []string{"bot_token"}, AppSecrets: []string{"signing_secret"}, SignedWith: []string(nil), Interfaces: []string{"challenger", "sender", "fetcher", "timed"}, LongestCall: 60}, true
 	case "sms":
-		return Features{Name: "sms", Title: "SMS", Ref: "connection", BodyLimit: 524288, TextLimit: 1600, TextUnit: "characters", Address: true, ProviderTime: false, IdentityKind: "phone", Credentials: []string{"account_sid", "auth_token"}, AppSecrets: []string{}, SignedWith: []string{"auth_token", "previous_auth_token"}, Interfaces: []string{"sender", "fetcher"}, LongestCall: 60}, true
+		return Features{Name: "sms", Title: "SMS", Ref: "connection", BodyLimit: 524288, TextLimit: 1600, TextUnit: "characters", Address: true, ProviderTime: false, IdentityKind: "phone", ExternalID: "(whatsapp:)?\\+[1-9][0-9]{6,14}|[0-9]{3,8}|[A-Za-z][A-Za-z0-9 ._&+-]{0,10}|[0-9]{1,3}[A-Za-z][A-Za-z0-9 ._&+-]{0,7}", Settings: map[string]string{"help_reply": ".{1,1000}.{0,600}", "messages_per_second": "0\\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,2}(\\.[0-9]{1,2})?|1000", "provider": "twilio"}, Credentials: []string{"account_sid", "auth_token"}, AppSecrets: []string{}, SignedWith: []string{"auth_token", "previous_auth_token"}, Interfaces: []string{"sender", "fetcher"}, LongestCall: 60}, true
 	}
 	return Features{}, false
 }

@@ -84,7 +84,7 @@ func mac(secret string, body []byte) []byte {
 
 var byApp = channel.Features{
 	Name: "courier", Title: "Courier", Ref: "app", BodyLimit: 1 << 20, TextLimit: 100, TextUnit: "characters",
-	IdentityKind: "courier_user", LongestCall: 1,
+	IdentityKind: "courier_user", ExternalID: ".+", LongestCall: 1,
 }
 
 const (

@@ -211,7 +211,7 @@ func slackApp(name string) map[string]any {
 
 func smsAccount(number string) map[string]any {
 	return map[string]any{
-		"channel": "sms", "external_id": number, "settings": map[string]any{"region": "CH"},
+		"channel": "sms", "external_id": number, "settings": map[string]any{"messages_per_second": "2"},
 		"credentials": map[string]any{"account_sid": "AC1", "auth_token": "canary-token"},
 	}
 }
@@ -341,7 +341,7 @@ func TestApps(t *testing.T) {
 		require.Equal(h, []string{sharedID}, h.as(h.operator).ids("/v1/apps", nil))
 		c.delete("/v1/apps/"+sharedID).problem(http.StatusNotFound, "not_found")
 
-		account := map[string]any{"channel": "slack", "external_id": "T1", "app_id": id, "credentials": map[string]any{"bot_token": "canary-bot"}}
+		account := map[string]any{"channel": "slack", "external_id": "T0MAIN", "app_id": id, "credentials": map[string]any{"bot_token": "canary-bot"}}
 		connectionID := c.post("/v1/connections", account).is(http.StatusCreated).id()
 		c.delete("/v1/apps/"+id).problem(http.StatusConflict, "conflict")
 		c.delete("/v1/connections/" + connectionID).is(http.StatusNoContent)
@@ -361,17 +361,20 @@ func TestConnections(t *testing.T) {
 		}{
 			"an unknown channel":          {map[string]any{"channel": "fax", "external_id": "1", "credentials": map[string]any{}}, []string{"channel"}},
 			"no account":                  {map[string]any{"channel": "sms", "external_id": " ", "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"external_id", "name"}},
-			"missing credentials":         {map[string]any{"channel": "sms", "external_id": "+1", "credentials": map[string]any{"account_sid": "a"}}, []string{"credentials/auth_token"}},
-			"credentials of another kind": {map[string]any{"channel": "sms", "external_id": "+1", "credentials": map[string]any{"account_sid": "a", "auth_token": "b", "bot_token": "c"}}, []string{"credentials/bot_token"}},
-			"no app":                      {map[string]any{"channel": "slack", "external_id": "T1", "credentials": map[string]any{"bot_token": "b"}}, []string{"app_id"}},
-			"an app where there is none":  {map[string]any{"channel": "sms", "external_id": "+1", "app_id": "x", "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"app_id"}},
-			"an app of nobody":            {map[string]any{"channel": "slack", "external_id": "T1", "app_id": "x", "credentials": map[string]any{"bot_token": "b"}}, []string{"app_id"}},
+			"missing credentials":         {map[string]any{"channel": "sms", "external_id": "+41445550100", "credentials": map[string]any{"account_sid": "a"}}, []string{"credentials/auth_token"}},
+			"credentials of another kind": {map[string]any{"channel": "sms", "external_id": "+41445550100", "credentials": map[string]any{"account_sid": "a", "auth_token": "b", "bot_token": "c"}}, []string{"credentials/bot_token"}},
+			"no app":                      {map[string]any{"channel": "slack", "external_id": "T0MAIN", "credentials": map[string]any{"bot_token": "b"}}, []string{"app_id"}},
+			"an app where there is none":  {map[string]any{"channel": "sms", "external_id": "+41445550100", "app_id": "x", "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"app_id"}},
+			"a number of no country":      {map[string]any{"channel": "sms", "external_id": "044 555 01 00", "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"external_id"}},
+			"no team of Slack":            {map[string]any{"channel": "slack", "external_id": "+41445550100", "app_id": "x", "credentials": map[string]any{"bot_token": "b"}}, []string{"external_id"}},
+			"settings that are not known": {map[string]any{"channel": "sms", "external_id": "+41445550100", "settings": map[string]any{"region": "CH", "messages_per_second": "fast"}, "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"settings/region", "settings/messages_per_second"}},
+			"an app of nobody":            {map[string]any{"channel": "slack", "external_id": "T0MAIN", "app_id": "x", "credentials": map[string]any{"bot_token": "b"}}, []string{"app_id"}},
 		} {
 			t.Log(name)
 			c.post("/v1/connections", test.body).problem(http.StatusUnprocessableEntity, "invalid", test.fields...)
 		}
 		stranger := h.as(h.operator).post("/v1/apps", slackApp("private")).is(http.StatusCreated).id()
-		c.post("/v1/connections", map[string]any{"channel": "slack", "external_id": "T1", "app_id": stranger, "credentials": map[string]any{"bot_token": "b"}}).
+		c.post("/v1/connections", map[string]any{"channel": "slack", "external_id": "T0MAIN", "app_id": stranger, "credentials": map[string]any{"bot_token": "b"}}).
 			problem(http.StatusUnprocessableEntity, "invalid", "app_id")
 
 		made := c.post("/v1/connections", smsAccount("+41791234567")).is(http.StatusCreated)
@@ -392,9 +395,11 @@ func TestConnections(t *testing.T) {
 
 		c.patch("/v1/connections/"+id, map[string]any{"credentials": map[string]any{"account_sid": "AC1"}}).
 			problem(http.StatusUnprocessableEntity, "invalid", "credentials/auth_token")
-		changed := c.patch("/v1/connections/"+id, map[string]any{"name": "Front desk", "settings": map[string]any{"region": "DE"}}).is(http.StatusOK).object()
+		c.patch("/v1/connections/"+id, map[string]any{"settings": map[string]any{"messages_per_second": "-1", "help": "x"}}).
+			problem(http.StatusUnprocessableEntity, "invalid", "settings/messages_per_second", "settings/help")
+		changed := c.patch("/v1/connections/"+id, map[string]any{"name": "Front desk", "settings": map[string]any{"messages_per_second": "0.5"}}).is(http.StatusOK).object()
 		require.Equal(h, "Front desk", changed["name"])
-		require.Equal(h, map[string]string{"region": "DE"}, h.opened(id).Settings)
+		require.Equal(h, map[string]string{"messages_per_second": "0.5"}, h.opened(id).Settings)
 		c.patch("/v1/connections/"+id, map[string]any{"credentials": map[string]any{"account_sid": "AC1", "auth_token": "canary-2", "previous_auth_token": "canary-token"}}).is(http.StatusOK)
 		require.Equal(h, "canary-2", h.opened(id).Credentials["auth_token"])
 

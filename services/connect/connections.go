@@ -144,6 +144,7 @@ func (r *connectAccount) Validate() error {
 		faults.add("channel", "is not a channel there is")
 	} else {
 		validateCredentials(faults, features, r.Credentials)
+		validateSettings(faults, features, r.Settings)
 		switch {
 		case features.Ref == "app" && r.AppID == "":
 			faults.add("app_id", "is required")
@@ -156,7 +157,9 @@ func (r *connectAccount) Validate() error {
 		r.Name = r.ExternalID
 	}
 	faults.name("name", &r.Name)
-	validateSettings(faults, r.Settings)
+	if fault := features.AccountFault(r.ExternalID); ok && r.ExternalID != "" && fault != "" {
+		faults.add("external_id", fault)
+	}
 	return faults.problem()
 }
 
@@ -175,13 +178,13 @@ func validateCredentials(f faults, features channel.Features, credentials map[st
 	}
 }
 
-func validateSettings(f faults, settings map[string]string) {
-	if len(settings) > 50 {
-		f.add("settings", "must be at most 50")
-	}
+// validateSettings takes those alone that the channel knows.
+func validateSettings(f faults, features channel.Features, settings map[string]string) {
 	for name, value := range settings {
-		f.text("settings/"+name, name, 64)
-		f.text("settings/"+name, value, 1024)
+		f.text("settings/"+name, value, 1600)
+		if fault := features.SettingFault(name, value); fault != "" {
+			f.add("settings/"+name, fault)
+		}
 	}
 }
 
@@ -261,7 +264,6 @@ func (r *changeConnection) Validate() error {
 	if r.Name != nil {
 		faults.name("name", r.Name)
 	}
-	validateSettings(faults, r.Settings)
 	return faults.problem()
 }
 
@@ -269,19 +271,24 @@ func (r *changeConnection) Validate() error {
 // make the connection active again, but not one that was disconnected: that is connected anew.
 func (s *service) changeConnection(ctx context.Context, req changeConnection) (c connection, err error) {
 	var sealed []byte
-	if req.Credentials != nil {
+	if req.Credentials != nil || req.Settings != nil {
 		var r connectionRow
 		if err := s.db.View(ctx, func(tx *sql.Tx) (err error) { r, err = readConnection(ctx, tx, req.ID); return err }); err != nil {
 			return c, err
 		}
 		faults := faults{}
 		features, _ := channel.Lookup(r.channel)
-		validateCredentials(faults, features, req.Credentials)
+		if req.Credentials != nil {
+			validateCredentials(faults, features, req.Credentials)
+		}
+		validateSettings(faults, features, req.Settings)
 		if err := faults.problem(); err != nil {
 			return c, err
 		}
-		if sealed, err = s.keepers.seal(ctx, r.channel, &pb.ConnectionCredentials{Values: req.Credentials}); err != nil {
-			return c, err
+		if req.Credentials != nil {
+			if sealed, err = s.keepers.seal(ctx, r.channel, &pb.ConnectionCredentials{Values: req.Credentials}); err != nil {
+				return c, err
+			}
 		}
 	}
 	now := s.now().UnixMicro()

@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func TestRevocationsCommute(t *testing.T) {
 		}
 		for range 2 {
 			number++
-			id := h.as(h.other).post("/v1/connections", smsAccount("+4179"+time.Duration(number).String())).is(http.StatusCreated).id()
+			id := h.as(h.other).post("/v1/connections", smsAccount(fmt.Sprintf("+4179%07d", number))).is(http.StatusCreated).id()
 			base := time.Now().Add(time.Second)
 			var batch []bus.Record
 			for _, e := range rapid.Permutation(append(events, events[0])).Draw(rt, "order") {

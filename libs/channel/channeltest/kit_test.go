@@ -96,7 +96,7 @@ func pigeonKit(defect string) Kit {
 		},
 		Features: channel.Features{
 			Name: "pigeon", Title: "Pigeon", Ref: "app", BodyLimit: 64 << 10, TextLimit: 100, TextUnit: channel.UnitCharacters,
-			IdentityKind: "pigeon_user", LongestCall: 1,
+			IdentityKind: "pigeon_user", ExternalID: "[a-z0-9]+", LongestCall: 1,
 		},
 		Sign:     func(r *channel.Request, secret string) { r.Header.Set("X-Signature", pigeonSignature(secret, r.Body)) },
 		Canaries: []string{"canary-of-the-kit"},

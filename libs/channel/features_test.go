@@ -1,0 +1,60 @@
+package channel_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"tributary.dev/libs/channel"
+)
+
+func TestAccountsOfTheirChannel(t *testing.T) {
+	for name, accounts := range map[string]struct{ good, bad []string }{
+		"slack": {
+			good: []string{"T0DEMO", "E01ABCDEF", "T12"},
+			bad:  []string{"", "T1", "t0demo", "C0DEMO", "+41445550100", "T0DEMO\n", "xT0DEMO", "T0DEMO x"},
+		},
+		"sms": {
+			good: []string{"+41445550100", "12345", "whatsapp:+14155550100", "Shop", "3M", "123Inkt", "Front Desk1"},
+			bad:  []string{"", "+0445550100", "044 555 01 00", "0445550100", "+1", "+41 44 555 01 00", "Name too long", "whatsapp:12345", "12", "+"},
+		},
+	} {
+		f, ok := channel.Lookup(name)
+		require.True(t, ok)
+		for _, id := range accounts.good {
+			require.Empty(t, f.AccountFault(id), "%s %q", name, id)
+		}
+		for _, id := range accounts.bad {
+			require.NotEmpty(t, f.AccountFault(id), "%s %q", name, id)
+		}
+	}
+}
+
+func TestSettingsOfTheirChannel(t *testing.T) {
+	sms, _ := channel.Lookup("sms")
+	for setting, values := range map[string]struct{ good, bad []string }{
+		"provider":            {good: []string{"twilio"}, bad: []string{"", "carrier-pigeon", "twilio2"}},
+		"messages_per_second": {good: []string{"1", "0.01", "0.5", "10.25", "1000"}, bad: []string{"", "0", "0.0", "0.00", "-1", "fast", "1e3", "1001", "Inf"}},
+		"help_reply":          {good: []string{"Call 123", strings.Repeat("é", 1600)}, bad: []string{"", strings.Repeat("a", 1601)}},
+		"region":              {bad: []string{"CH"}},
+	} {
+		for _, value := range values.good {
+			require.Empty(t, sms.SettingFault(setting, value), "%s %q", setting, value)
+		}
+		for _, value := range values.bad {
+			require.NotEmpty(t, sms.SettingFault(setting, value), "%s %q", setting, value)
+		}
+	}
+	slack, _ := channel.Lookup("slack")
+	require.Equal(t, "is not known", slack.SettingFault("provider", "twilio"))
+}
+
+func TestPatternsThatAreNoneAreNamed(t *testing.T) {
+	f, _ := channel.Lookup("sms")
+	require.NoError(t, f.Validate())
+	f.ExternalID, f.Settings = "[", map[string]string{"pace": "("}
+	err := f.Validate()
+	require.ErrorContains(t, err, "external_id")
+	require.ErrorContains(t, err, "pace")
+}
