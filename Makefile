@@ -49,7 +49,7 @@ test: ## Run every test; on Kafka and PostgreSQL too where `make services` runs 
 .PHONY: lint
 lint: verify ## golangci-lint (gofmt and vet too), tidy modules, each compiling without the workspace
 	@lint=$(call tool,lint,golangci-lint); for m in $(MODULES); do echo "lint $$m"; \
-	  (cd $$m && GOWORK=off go mod tidy -diff && GOWORK=off go vet ./... && $$lint run ./...); done
+	  (cd $$m && GOWORK=off go mod tidy -diff && GOWORK=off go vet ./... && $$lint run --allow-parallel-runners ./...); done
 
 .PHONY: tidy
 tidy: ## Tidy every module, as lint wants them
