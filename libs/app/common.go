@@ -3,10 +3,13 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -172,6 +175,9 @@ func (c *Common) Validate() error {
 	if c.SpoolBytes < 1<<20 {
 		fault("TRIBUTARY_SPOOL_BYTES", "must be at least 1048576")
 	}
+	if err := c.openTraceFile(); err != nil {
+		fault("TRIBUTARY_TRACE_FILE", "can't be written: %w", err)
+	}
 	if c.TraceRatio < 0 || c.TraceRatio > 1 {
 		fault("TRIBUTARY_TRACE_RATIO", "must be from 0 to 1")
 	}
@@ -179,6 +185,21 @@ func (c *Common) Validate() error {
 		fault("TRIBUTARY_LOG_LEVEL", "must be debug, info, warn or error")
 	}
 	return errors.Join(faults...)
+}
+
+// openTraceFile tries what the process will do. The data folder may not be there yet: it is made at the start.
+func (c *Common) openTraceFile() error {
+	if c.TraceFile == "" {
+		return nil
+	}
+	f, err := os.OpenFile(c.TraceFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(c.TraceFile) == filepath.Clean(c.Data) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // maxCacheTTL: a certificate says that a person is unreadable everywhere within a minute.

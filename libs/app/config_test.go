@@ -96,6 +96,21 @@ func TestLoad(t *testing.T) {
 		_, err := app.Load([]string{"TRIBUTARY_SECRET=" + strings.Repeat("x", 32), "TRIBUTARY_SECRET_FILE=/x"}, &common)
 		require.ErrorContains(t, err, "TRIBUTARY_SECRET_FILE: TRIBUTARY_SECRET is given too")
 	})
+	t.Run("asks for a trace file that can be written", func(t *testing.T) {
+		common := app.Defaults()
+		common.Data = filepath.Join(t.TempDir(), "made-at-the-start")
+		for file, ok := range map[string]bool{
+			filepath.Join(t.TempDir(), "traces"): true, filepath.Join(common.Data, "traces"): true,
+			t.TempDir(): false, filepath.Join(t.TempDir(), "no", "traces"): false,
+		} {
+			common.TraceFile = file
+			if err := common.Validate(); ok {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, "TRIBUTARY_TRACE_FILE: can't be written")
+			}
+		}
+	})
 	t.Run("the defaults are valid", func(t *testing.T) {
 		common := app.Defaults()
 		require.NoError(t, common.Validate())

@@ -8,9 +8,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// document merges the OpenAPI documents of the process's services into one: the paths and components of
-// all. What two of them name alike must be the same.
-func document(parts [][]byte) ([]byte, error) {
+// Document merges the OpenAPI documents of a process's services into one: the paths and components of all.
+// What two of them name alike must be the same.
+func Document(parts [][]byte) ([]byte, error) {
 	merged := map[string]any{
 		"openapi":  "3.1.0",
 		"info":     map[string]any{"title": "Tributary", "version": "v1", "license": map[string]any{"name": "Apache-2.0", "identifier": "Apache-2.0"}},
@@ -71,7 +71,7 @@ func (r *run) openAPI() (http.HandlerFunc, error) {
 			parts = append(parts, s.parts.OpenAPI)
 		}
 	}
-	text, err := document(parts)
+	text, err := Document(parts)
 	if err != nil {
 		return nil, err
 	}

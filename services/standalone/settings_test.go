@@ -25,6 +25,7 @@ var bad = map[string]string{
 	"TRIBUTARY_TRUSTED_PROXIES=canary":        "TRIBUTARY_TRUSTED_PROXIES: must be CIDRs",
 	"TRIBUTARY_LOG_LEVEL=loud":                "TRIBUTARY_LOG_LEVEL: must be debug",
 	"TRIBUTARY_TRACE_RATIO=7":                 "TRIBUTARY_TRACE_RATIO: must be from 0 to 1",
+	"TRIBUTARY_TRACE_FILE=/no/canary/traces":  "TRIBUTARY_TRACE_FILE: can't be written",
 	"TRIBUTARY_SPOOL_BYTES=few":               "TRIBUTARY_SPOOL_BYTES: must be a whole number",
 	"TRIBUTARY_OTLP_ENDPOINT_FILE=/no/canary": "TRIBUTARY_OTLP_ENDPOINT_FILE: open",
 }
