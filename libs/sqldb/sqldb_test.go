@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -204,4 +206,19 @@ func TestAViewCannotWrite(t *testing.T) {
 			t.Fatal("a view wrote")
 		}
 	})
+}
+
+func TestADatabaseFileIsItsOwnersAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data", "own.db")
+	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: "sqlite:" + path, Migrations: migrations})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	for _, file := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(file)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", filepath.Base(file), info, err)
+		}
+	}
 }
