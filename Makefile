@@ -46,6 +46,11 @@ test: ## Run every test; on Kafka and PostgreSQL too where `make services` runs 
 	sed -nE 's/.*"Output":"[^"]*: (NOT RUN [^"]*)\\n".*/\1/p' "$$events" | sort | uniq -c; \
 	exit $$status
 
+.PHONY: bench
+bench: services ## Measure the mesh on Kafka and PostgreSQL, hold it to its floors (MEASURE=ingest,drain WINDOW=20s ROUNDS=5)
+	@. $(SERVICES_ENV); go build -o bin/ $(SERVICE_COMMANDS) ./deploy/bench && \
+	exec bin/bench -bin bin $(if $(MEASURE),-measure "$(MEASURE)") $(if $(WINDOW),-window "$(WINDOW)") $(if $(ROUNDS),-rounds "$(ROUNDS)")
+
 .PHONY: lint
 lint: verify ## golangci-lint (gofmt and vet too), tidy modules, each compiling without the workspace
 	@lint=$(call tool,lint,golangci-lint); for m in $(MODULES); do echo "lint $$m"; \
