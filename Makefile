@@ -37,6 +37,17 @@ demo: ## Show the whole way of a message, and an erasure with proof (PARTS=real:
 	go build -o bin/ $(if $(filter real,$(PARTS)),$(SERVICE_COMMANDS),./services/standalone/cmd/tributary) && \
 	go run ./deploy/demo -bin bin -parts "$(PARTS)"
 
+# Their defaults are the program's own: 20,000 webhooks, a seed of the day, every scenario.
+N ?=
+SEED ?=
+SCENARIO ?=
+
+.PHONY: proof
+proof: ## Do harm to a mesh and compare what it shows (N=, SEED=, SCENARIO=crash,replay, PARTS=real)
+	@if [ "$(PARTS)" = real ]; then $(MAKE) --no-print-directory services; . $(SERVICES_ENV); fi; \
+	go build -o bin/ $(if $(filter real,$(PARTS)),$(SERVICE_COMMANDS),./services/standalone/cmd/tributary) ./deploy/proof && \
+	bin/proof -bin bin -parts "$(PARTS)" $(if $(N),-n $(N)) $(if $(SEED),-seed $(SEED)) $(if $(SCENARIO),-scenario "$(SCENARIO)")
+
 .PHONY: test
 test: ## Run every test; on Kafka and PostgreSQL too where `make services` runs (with CI=true: starts and requires them)
 	@if [ "$${CI:-}" = true ] || [ -f $(SERVICES_ENV) ]; then $(MAKE) --no-print-directory services; . $(SERVICES_ENV); fi; \

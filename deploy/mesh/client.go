@@ -25,6 +25,11 @@ func NewClient(url string) *Client {
 	return &Client{url: url, http: http.Client{Timeout: 10 * time.Second}}
 }
 
+// KeepConnections makes the client keep n connections for its next calls.
+func (c *Client) KeepConnections(n int) {
+	c.http.Transport = &http.Transport{MaxIdleConns: n, MaxIdleConnsPerHost: n, IdleConnTimeout: 30 * time.Second}
+}
+
 // Object is any JSON object the API answers.
 type Object map[string]any
 
@@ -111,6 +116,25 @@ func (c *Client) Send(ctx context.Context, method, path string, header http.Head
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	return resp.StatusCode, raw, err
+}
+
+// Stream opens an answer that goes on until ctx ends or the caller closes it.
+func (c *Client) Stream(ctx context.Context, path string, header http.Header) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = header
+	endless := http.Client{Transport: c.http.Transport}
+	resp, err := endless.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("GET %s: %d", path, resp.StatusCode)
+	}
+	return resp.Body, nil
 }
 
 // RawIdempotent is Raw with an Idempotency-Key.

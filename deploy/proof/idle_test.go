@@ -1,8 +1,6 @@
-package proof
+package main
 
 import (
-	"context"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -29,13 +27,14 @@ func TestIdle(t *testing.T) {
 		}
 	}
 	weigh("idle from the start")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	arrivals, model := threadedTraffic(2000, 50)
-	var accepted atomic.Int64
-	if err := w.load(ctx, arrivals, 16, &accepted); err != nil {
+	r := newRun(w, options{size: 2000, seed: 1, say: t.Logf}, scenario{name: "idle"}, time.Now())
+	stop := r.watch(t.Context())
+	defer stop()
+	if err := r.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 20*time.Second, func() error { return w.holds(ctx, model) })
+	if d, err := r.compared(t.Context()); err != nil || !d.none() {
+		t.Fatalf("%+v: %v", d, err)
+	}
 	weigh("idle after 2,000 messages")
 }

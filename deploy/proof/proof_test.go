@@ -1,13 +1,9 @@
-// Package proof turns on a running mesh, from outside: it does harm, and holds what the API then shows
-// against a model of its own.
-package proof
+package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"net/http"
-	"net/url"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,22 +11,14 @@ import (
 	"time"
 
 	"tributary.dev/deploy/mesh"
-	"tributary.dev/libs/channel/standin"
-)
-
-const (
-	team, app, secret     = "T0PROOF", "A0PROOF", "8f742231b10e8888abcd99yyyzzz85a5"
-	accountSID, authToken = "AC00000000000000000000000000000002", "98765432109876543210987654321098"
-	number                = "+41445550177"
-	botToken              = "xoxb-proof-canary-token-66"
 )
 
 var binaries string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(built(m)) }
 
-// run builds what the tests run.
-func run(m *testing.M) int {
+// built builds what the tests run.
+func built(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "tributary-proof-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -47,23 +35,6 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// world is a mesh with a Slack team and a number at Twilio connected to it.
-type world struct {
-	*mesh.Mesh
-	api    *mesh.Client
-	slack  *standin.Slack
-	twilio *standin.Twilio
-	data   string
-	sms    string // the number's connection
-}
-
-// people and files that the providers know.
-type providers struct {
-	users map[string]string
-	files map[string][]byte
-	media map[string]standin.Media
-}
-
 func newWorld(t *testing.T, settings map[string]string) *world {
 	t.Helper()
 	return newWorldOf(t, settings, providers{users: map[string]string{}})
@@ -71,47 +42,21 @@ func newWorld(t *testing.T, settings map[string]string) *world {
 
 func newWorldOf(t *testing.T, settings map[string]string, known providers) *world {
 	t.Helper()
-	w := &world{data: t.TempDir()}
-	var err error
-	if w.slack, err = standin.NewSlack("127.0.0.1:0", known.users, known.files); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.slack.Close() })
-	if w.twilio, err = standin.NewTwilio("127.0.0.1:0", accountSID, authToken, known.media); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.twilio.Close() })
-	all := map[string]string{
-		"TRIBUTARY_SLACK_API_URL": w.slack.APIURL(), "TRIBUTARY_SMS_TWILIO_URL": w.twilio.URL,
-		"TRIBUTARY_MEDIA_ALLOW": "127.0.0.0/8", "TRIBUTARY_LOG_LEVEL": "debug",
-	}
-	for name, value := range settings {
-		all[name] = value
-	}
-	if w.Mesh, err = mesh.New(mesh.Config{Bin: binaries, Data: w.data, Settings: all}); err != nil {
-		t.Fatal(err)
-	}
+	all := map[string]string{"TRIBUTARY_LOG_LEVEL": "debug"}
+	maps.Copy(all, settings)
+	data := t.TempDir()
+	w, err := openWorld(t.Context(), mesh.Config{Bin: binaries, Data: data, Settings: all}, known)
 	t.Cleanup(func() {
-		w.Kill()
 		if t.Failed() {
-			logs, _ := os.ReadFile(filepath.Join(w.data, "tributary.log"))
-			t.Logf("the end of the log:\n%s", logs[max(0, len(logs)-4000):])
+			t.Log(logs(data))
+		}
+		if err := w.close(context.Background()); err != nil {
+			t.Error(err)
 		}
 	})
-	if err := w.Start(t.Context()); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	if w.api, err = w.Client(); err != nil {
-		t.Fatal(err)
-	}
-	made := w.must(t, "POST", "/v1/apps", mesh.Object{
-		"channel": "slack", "name": "proof", "external_id": app, "secrets": mesh.Object{"signing_secret": secret}}, 201)
-	w.must(t, "POST", "/v1/connections", mesh.Object{
-		"channel": "slack", "name": "Proof", "external_id": team, "app_id": made.Text("id"),
-		"credentials": mesh.Object{"bot_token": botToken}}, 201)
-	w.sms = w.must(t, "POST", "/v1/connections", mesh.Object{
-		"channel": "sms", "name": "Proof", "external_id": number,
-		"credentials": mesh.Object{"account_sid": accountSID, "auth_token": authToken}}, 201).Text("id")
 	return w
 }
 
@@ -132,57 +77,18 @@ func within(t *testing.T, d time.Duration, check func() error) {
 	}
 }
 
-// deliver sends an event until it is answered 2xx, as a provider would that never gives up.
-func (w *world) deliver(ctx context.Context, eventID string, event map[string]any) error {
-	body := standin.SlackEvent(team, app, eventID, time.Now(), event)
-	return w.insist(ctx, "/webhooks/slack/proof", func() http.Header { return standin.SlackHeader(secret, body, time.Now()) }, body)
-}
-
-// deliverSMS does the same with a form of Twilio's; query is the callback's.
-func (w *world) deliverSMS(ctx context.Context, query string, form url.Values) error {
-	path := "/webhooks/sms/" + w.sms + query
-	return w.insist(ctx, path, func() http.Header { return standin.TwilioHeader(authToken, w.URL+path, form) }, []byte(form.Encode()))
-}
-
-func (w *world) insist(ctx context.Context, path string, sign func() http.Header, body []byte) error {
-	for {
-		status, err := w.api.Webhook(ctx, path, sign(), body)
-		if err == nil && status/100 == 2 {
-			return nil
-		}
-		if err == nil && status != http.StatusServiceUnavailable {
-			return fmt.Errorf("answered %d", status)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+// TestScenario runs every scenario in a small size.
+func TestScenario(t *testing.T) {
+	for _, s := range scenarios() {
+		for _, parts := range s.parts {
+			t.Run(s.name+"/"+parts, func(t *testing.T) {
+				o := options{bin: binaries, parts: parts, size: s.small, seed: uint64(time.Now().UnixNano()), data: t.TempDir(), say: t.Logf}
+				t.Logf("SEED=%d", o.seed)
+				r, err := s.carryOut(t.Context(), o)
+				if err != nil || !r.holds() {
+					t.Errorf("%+v: %v\n%s", r, err, logs(o.data))
+				}
+			})
 		}
 	}
-}
-
-// all pages of a list.
-func (w *world) all(ctx context.Context, path string) ([]mesh.Object, error) {
-	var items []mesh.Object
-	cursor := ""
-	for {
-		page, err := w.api.Call(ctx, "GET", path+cursor, nil, 200)
-		if err != nil {
-			return nil, err
-		}
-		items = append(items, page.List("items")...)
-		if page.Text("next_cursor") == "" {
-			return items, nil
-		}
-		sep := "?"
-		if bytes.ContainsRune([]byte(path), '?') {
-			sep = "&"
-		}
-		cursor = sep + "cursor=" + page.Text("next_cursor")
-	}
-}
-
-// slackTime is a Slack time stamp n seconds after a moment an hour ago.
-func slackTime(base time.Time, n int) string {
-	return fmt.Sprintf("%d.%06d", base.Unix()-3600+int64(n), n%1_000_000)
 }

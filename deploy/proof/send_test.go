@@ -1,4 +1,4 @@
-package proof
+package main
 
 import (
 	"context"
@@ -302,4 +302,14 @@ func (w *world) post(ctx context.Context, conversation, text, key string) (strin
 		return "", errors.New("a message without an id")
 	}
 	return m.Text("id"), nil
+}
+
+// texts of a conversation's messages, in the API's order.
+func (w *world) texts(ctx context.Context, conversation mesh.Object) ([]string, error) {
+	messages, err := w.all(ctx, "/v1/conversations/"+conversation.Text("id")+"/messages?order=asc&limit=200")
+	texts := make([]string, len(messages))
+	for i, m := range messages {
+		texts[i] = m.Text("text")
+	}
+	return texts, err
 }

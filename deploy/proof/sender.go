@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// sender sends webhooks as providers do: several at once, and again what is not answered 2xx.
+type sender struct {
+	r *run
+	// atOnce is how many are under way at most.
+	atOnce int
+	// tries of one webhook; 0: until it is answered 2xx.
+	tries int
+
+	unavailable, failed atomic.Int64
+}
+
+// connections that providers have open.
+const connections = 64
+
+func newSender(r *run) *sender { return &sender{r: r, atOnce: connections} }
+
+// deliverAll sends webhooks in an order until each is answered 2xx, or given up.
+func (s *sender) deliverAll(ctx context.Context, order []uint32) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var workers sync.WaitGroup
+	var next atomic.Int64
+	faults := make([]error, s.atOnce)
+	for n := range s.atOnce {
+		workers.Go(func() {
+			acts := make([]act, 0, perConversation)
+			for i := next.Add(1) - 1; i < int64(len(order)); i = next.Add(1) - 1 {
+				if err := s.deliver(ctx, int(order[i]), acts); err != nil {
+					faults[n] = err
+					cancel()
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return errors.Join(faults...)
+}
+
+// deliver sends one webhook. That of an event which was accepted before is sent as Slack repeats itself.
+func (s *sender) deliver(ctx context.Context, event int, acts []act) error {
+	path, body, sign := s.r.traffic.webhook(event, s.r.world, acts)
+	again := s.r.ledger.wasSent(event)
+	for try := 1; ; try++ {
+		header := sign()
+		if again || try > 1 {
+			header.Set("X-Slack-Retry-Num", strconv.Itoa(min(try, 3)))
+			header.Set("X-Slack-Retry-Reason", "http_timeout")
+		}
+		s.r.ledger.send(event)
+		status, err := s.r.api.Webhook(ctx, path, header, body)
+		switch {
+		case err == nil && status/100 == 2:
+			s.r.ledger.accept(event)
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			s.failed.Add(1)
+		case status == http.StatusServiceUnavailable || status == http.StatusBadGateway:
+			s.unavailable.Add(1)
+		default:
+			s.r.broken("the webhook of event %d is answered %d", event, status)
+			return nil
+		}
+		if try == s.tries {
+			return nil
+		}
+		if err := pause(ctx, min(20*time.Millisecond<<min(try-1, 5), 500*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
