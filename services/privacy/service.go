@@ -100,7 +100,7 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 		OpenAPI: openAPI,
 		GRPC: func(l net.Listener) (app.Job, error) {
 			return app.Job{Name: "registry", Run: func(ctx context.Context) error {
-				if err := applyLedger(ctx, d.Bus, reg); err != nil {
+				if err := applyLedger(ctx, d.Bus, reg, requests); err != nil {
 					return err
 				}
 				return registry.Serve(ctx, reg.NewServer(access), l)
@@ -111,8 +111,8 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 }
 
 // applyLedger erases again who was erased, before the registry answers anybody: its database may have been
-// restored from before that. It waits for a broker that is away.
-func applyLedger(ctx context.Context, b *bus.Bus, reg *registry.Registry) error {
+// restored from before that. What requests are still erasing is theirs. It waits for a broker that is away.
+func applyLedger(ctx context.Context, b *bus.Bus, reg *registry.Registry, requests *erasure.Service) error {
 	ledger := bus.NewTable(b, bus.TableConfig[*pb.Erasure]{Topic: "privacy.erasures", Decode: func(v []byte) (*pb.Erasure, error) {
 		e := &pb.Erasure{}
 		return e, proto.Unmarshal(v, e)
@@ -132,7 +132,11 @@ func applyLedger(ctx context.Context, b *bus.Bus, reg *registry.Registry) error 
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	return reg.ApplyLedger(ctx, entries)
+	running, err := requests.Running(ctx)
+	if err != nil {
+		return err
+	}
+	return reg.ApplyLedger(ctx, entries, func(id string) bool { return running[id] })
 }
 
 // publishKey keeps the public key of certificates where those who check them on this machine look for it.

@@ -120,6 +120,16 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
+// Running are the ids of the requests that are not completed.
+func (s *Service) Running(ctx context.Context) (map[string]bool, error) {
+	ids, err := s.store.names(ctx, `SELECT id FROM requests WHERE step <> $1`, string(done))
+	running := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		running[id] = true
+	}
+	return running, err
+}
+
 // Wake has open requests looked at now.
 func (s *Service) Wake() {
 	select {

@@ -184,10 +184,11 @@ func (s store) holders(ctx context.Context, id string) ([]string, error) {
 	return s.names(ctx, `SELECT holder FROM request_holders WHERE request_id = $1 ORDER BY holder`, id)
 }
 
-func (s store) names(ctx context.Context, query, id string) ([]string, error) {
+// names gives the one column of a query with one argument.
+func (s store) names(ctx context.Context, query, arg string) ([]string, error) {
 	var names []string
 	err := s.db.View(ctx, func(tx *sql.Tx) error {
-		return sqldb.Query(ctx, tx, query, []any{id}, func(rows *sql.Rows) error {
+		return sqldb.Query(ctx, tx, query, []any{arg}, func(rows *sql.Rows) error {
 			var name string
 			err := rows.Scan(&name)
 			names = append(names, name)

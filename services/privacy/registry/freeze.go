@@ -253,19 +253,20 @@ func destroyRows(ctx context.Context, tx *sql.Tx, ids []string, now int64) error
 }
 
 // ApplyLedger freezes and destroys whatever the erasure ledger names and this registry still has: a
-// registry restored from before must not open it again. To be called before the service is ready.
-func (r *Registry) ApplyLedger(ctx context.Context, entries []*pb.Erasure) error {
+// registry restored from before must not open it again. What a request that is still running erases is
+// frozen only: the request destroys it when its turn comes. To be called before the service is ready.
+func (r *Registry) ApplyLedger(ctx context.Context, entries []*pb.Erasure, running func(requestID string) bool) error {
 	entries = slices.Clone(entries)
 	slices.SortFunc(entries, func(a, b *pb.Erasure) int { return cmp.Compare(a.GetSubjectId(), b.GetSubjectId()) })
 	for batch := range slices.Chunk(entries, freezeBatch) {
-		if err := r.applyLedger(ctx, batch); err != nil {
+		if err := r.applyLedger(ctx, batch, running); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *Registry) applyLedger(ctx context.Context, batch []*pb.Erasure) error {
+func (r *Registry) applyLedger(ctx context.Context, batch []*pb.Erasure, running func(requestID string) bool) error {
 	ids := make([]string, len(batch))
 	for i, e := range batch {
 		ids[i] = e.GetSubjectId()
@@ -278,9 +279,15 @@ func (r *Registry) applyLedger(ctx context.Context, batch []*pb.Erasure) error {
 		return err
 	}
 	var open []*pb.Erasure
+	var over []string // nobody but the ledger will destroy these
 	for _, e := range batch {
-		if s, ok := rows[e.GetSubjectId()]; !ok || s.state != destroyed || s.ledger == 0 {
-			open = append(open, e)
+		s, ok := rows[e.GetSubjectId()]
+		goesOn := running(e.GetRequestId())
+		if ok && s.ledger != 0 && (s.state == destroyed || s.state == frozen && goesOn) {
+			continue
+		}
+		if open = append(open, e); !goesOn {
+			over = append(over, e.GetSubjectId())
 		}
 	}
 	if len(open) == 0 {
@@ -295,7 +302,7 @@ func (r *Registry) applyLedger(ctx context.Context, batch []*pb.Erasure) error {
 		if _, err := tx.ExecContext(ctx, `UPDATE subjects SET ledger_us = $1 WHERE ledger_us = 0 AND id IN (`+list+`)`, append([]any{now}, args...)...); err != nil {
 			return err
 		}
-		return destroyRows(ctx, tx, ids, now)
+		return destroyRows(ctx, tx, over, now)
 	})
 }
 

@@ -193,6 +193,55 @@ func TestAnActFromBeforeTheErasureMakesNobody(t *testing.T) {
 	})
 }
 
+// A registry that is started again while a person is erased leaves it to the request, which first has the
+// holders delete; one that is restored from before freezes again, and leaves the rest to it too.
+func TestTheLedgerLeavesARunningErasureToItsRequest(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ctx := context.Background()
+		s := f.person(1)
+		backup, err := f.Backup(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Freeze(ctx, "w1", "running", []string{s.GetSubjectId()}); err != nil {
+			t.Fatal(err)
+		}
+		f.relayAll()
+		entry := &pb.Erasure{}
+		if err := proto.Unmarshal(f.bus.get("privacy.erasures", s.GetSubjectId()), entry); err != nil {
+			t.Fatal(err)
+		}
+		apply := func(running bool) {
+			t.Helper()
+			f.restart()
+			if err := f.ApplyLedger(ctx, []*pb.Erasure{entry}, func(id string) bool { return running && id == "running" }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		apply(true)
+		f.mustNotOpen(s, frozen)
+
+		f.deps.DB = sqltest.SQLite(t, Migrations)
+		if err := Restore(ctx, f.deps.DB, backup); err != nil {
+			t.Fatal(err)
+		}
+		apply(true)
+		f.mustNotOpen(s, frozen)
+		if err := f.Destroy(ctx, []string{s.GetSubjectId()}); err != nil {
+			t.Fatalf("the request can't go on: %v", err)
+		}
+		f.mustNotOpen(s, destroyed)
+
+		f.deps.DB = sqltest.SQLite(t, Migrations)
+		if err := Restore(ctx, f.deps.DB, backup); err != nil {
+			t.Fatal(err)
+		}
+		apply(true)
+		apply(false) // the request is lost, or was completed
+		f.mustNotOpen(s, destroyed)
+	})
+}
+
 func TestTheLedgerIsAppliedToARestoredRegistry(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		ctx := context.Background()
@@ -222,7 +271,7 @@ func TestTheLedgerIsAppliedToARestoredRegistry(t *testing.T) {
 			ledger = append(ledger, e)
 		}
 		for range 2 {
-			if err := f.ApplyLedger(ctx, ledger); err != nil {
+			if err := f.ApplyLedger(ctx, ledger, func(string) bool { return false }); err != nil {
 				t.Fatal(err)
 			}
 			f.mustNotOpen(s, destroyed)
