@@ -110,7 +110,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ledger := erase.NewLedger(d.Bus, holder)
+	ledger := erase.NewLedger(d.Bus, holder, d.Common.CacheTTL+erase.CacheMargin)
 	idempotency := endpointx.NewIdempotency(db, d.Secret("idempotency"), d.Clock.Now)
 	if read, err = api.New(api.Config{
 		DB: db, Seal: d.Seal, Clock: d.Clock, Sending: send, Idempotency: idempotency, Bucket: bucket, Committed: committed,

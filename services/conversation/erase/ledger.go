@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,36 +21,76 @@ import (
 // restored from before an erasure can be told of it.
 const LedgerTopic = "privacy.erasures"
 
+// CacheMargin is what the ledger adds to the caches' time limit before it erases whom it names.
+const CacheMargin = 15 * time.Second
+
 // Ledger applies the erasure ledger once, at the start.
 type Ledger struct {
 	holder  *Holder
 	bus     *bus.Bus
+	wait    time.Duration
 	applied chan struct{}
 	once    sync.Once
 }
 
-// NewLedger makes the ledger's reader; Run applies it.
-func NewLedger(b *bus.Bus, h *Holder) *Ledger {
-	return &Ledger{holder: h, bus: b, applied: make(chan struct{})}
+// NewLedger makes the ledger's reader; Run applies it. wait is how long after a person was frozen nobody
+// erases them yet: until no process holds a key of theirs.
+func NewLedger(b *bus.Bus, h *Holder, wait time.Duration) *Ledger {
+	return &Ledger{holder: h, bus: b, wait: wait, applied: make(chan struct{})}
 }
 
 // Run erases whomever the ledger names as it stands now and this database still has, and then waits for ctx
-// to end. Later erasures come as commands.
+// to end. Who was frozen only just now is frozen here too, and erased when it is time: as a rule the command
+// comes first. Later erasures come as commands.
 func (l *Ledger) Run(ctx context.Context) error {
 	entries, err := l.read(ctx)
 	if err != nil {
 		return err
 	}
-	n, err := l.holder.ApplyLedger(ctx, entries)
-	if err != nil {
+	now := l.holder.clock.NowMicros()
+	var over, recent []*pb.Erasure
+	var due time.Duration
+	for _, e := range entries {
+		if left := time.Duration(e.GetFrozenAtUs()-now)*time.Microsecond + l.wait; left > 0 && left <= l.wait {
+			recent, due = append(recent, e), max(due, left)
+		} else {
+			over = append(over, e)
+		}
+	}
+	if err := errors.Join(l.apply(ctx, over), l.holder.FreezeAgain(ctx, recent)); err != nil {
 		return err
 	}
+	l.once.Do(func() { close(l.applied) })
+	for len(recent) > 0 && pause(ctx, due) {
+		if err := l.apply(ctx, recent); err == nil {
+			break
+		} else if ctx.Err() == nil {
+			l.holder.tel.Log.WarnContext(ctx, "the erasure ledger is not applied yet", "error", err)
+		}
+		due = time.Second
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (l *Ledger) apply(ctx context.Context, entries []*pb.Erasure) error {
+	n, err := l.holder.ApplyLedger(ctx, entries)
 	if n > 0 {
 		l.holder.tel.Log.WarnContext(ctx, "erased again who is in the erasure ledger: the database is from before that", "subjects", n)
 	}
-	l.once.Do(func() { close(l.applied) })
-	<-ctx.Done()
-	return nil
+	return err
+}
+
+// pause tells whether d has passed before ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
 }
 
 // read gives the ledger as it stands; it waits for brokers that are away.
@@ -122,6 +163,38 @@ func (h *Holder) ApplyLedger(ctx context.Context, entries []*pb.Erasure) (erased
 	return erased, nil
 }
 
+// FreezeAgain freezes the subjects of entries that are not gone yet.
+func (h *Holder) FreezeAgain(ctx context.Context, entries []*pb.Erasure) error {
+	for _, chunk := range store.Chunks(entries) {
+		gone, err := h.gone(ctx, chunk)
+		if err != nil {
+			return err
+		}
+		for _, entry := range chunk {
+			if entry.GetSubjectId() == "" || gone[entry.GetSubjectId()] {
+				continue
+			}
+			h.keys.Evict(entry.GetSubjectId())
+			e := erasureOf(entry)
+			if err := h.db.Tx(ctx, func(tx *sql.Tx) error {
+				e.tx = tx
+				if err := e.freeze(ctx); err != nil {
+					return err
+				}
+				return store.Append(ctx, tx, h.clock.NowMicros(), e.closed())
+			}); err != nil {
+				return err
+			}
+			h.committed()
+		}
+	}
+	return nil
+}
+
+func erasureOf(entry *pb.Erasure) *erasure {
+	return &erasure{subject: entry.GetSubjectId(), workspace: entry.GetWorkspaceId(), contact: channel.ContactID(entry.GetSubjectId())}
+}
+
 func (h *Holder) gone(ctx context.Context, entries []*pb.Erasure) (map[string]bool, error) {
 	ids := make([]string, len(entries))
 	for i, e := range entries {
@@ -142,7 +215,7 @@ func (h *Holder) gone(ctx context.Context, entries []*pb.Erasure) (map[string]bo
 
 func (h *Holder) eraseAgain(ctx context.Context, entry *pb.Erasure) (did bool, err error) {
 	h.keys.Evict(entry.GetSubjectId())
-	e := &erasure{subject: entry.GetSubjectId(), workspace: entry.GetWorkspaceId(), contact: channel.ContactID(entry.GetSubjectId())}
+	e := erasureOf(entry)
 	err = h.db.Tx(ctx, func(tx *sql.Tx) error {
 		now := h.clock.NowMicros()
 		e.begin(tx, now, &pb.PrivacyAck{CommandId: ledgerID(e.subject), RequestId: entry.GetRequestId(), Holder: HolderName,

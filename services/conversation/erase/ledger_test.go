@@ -6,11 +6,13 @@ import (
 	"errors"
 	"net/http"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/bus/bustest"
+	"tributary.dev/libs/channel"
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
 	pb "tributary.dev/proto/gen/tributary/v1"
@@ -58,7 +60,7 @@ func TestARestoredDatabaseErasesAgainBeforeItServes(t *testing.T) {
 			h := newHouse(t, db)
 			h.live() // as it was at the backup: nobody erased
 			h.ledger(b, "cai", "ada")
-			l := erase.NewLedger(b, h.holder)
+			l := erase.NewLedger(b, h.holder, time.Minute)
 			late := func(ctx context.Context) error { // an event of the erased that the restored service has not seen
 				value, err := proto.Marshal(h.Direct("cai", "s9", "late", 1_500_000))
 				if err != nil {
@@ -92,6 +94,42 @@ func TestARestoredDatabaseErasesAgainBeforeItServes(t *testing.T) {
 			if n, err := h.holder.ApplyLedger(t.Context(), []*pb.Erasure{{SubjectId: h.People["cai"].ID}}); n != 0 || err != nil {
 				t.Errorf("applied again: %d, %v", n, err)
 			}
+		})
+	})
+}
+
+// A service that starts in the middle of an erasure finds people in the ledger whose caches are not empty
+// yet: they are closed at once, and erased only when it is time.
+func TestWhoWasFrozenJustNowIsErasedWhenItIsTime(t *testing.T) {
+	const wait = 400 * time.Millisecond
+	bustest.Each(t, func(t *testing.T, b *bus.Bus) {
+		if err := b.EnsureTopics(t.Context(), bus.Topic{Name: erase.LedgerTopic, Compacted: true}); err != nil {
+			t.Fatal(err)
+		}
+		each(t, func(t *testing.T, h *house) {
+			h.live()
+			frozen := h.Clock.Now()
+			value, err := proto.Marshal(&pb.Erasure{SubjectId: h.People["cai"].ID, WorkspaceId: projecttest.Workspace, RequestId: "request", FrozenAtUs: frozen.UnixMicro()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Publish(t.Context(), bus.Message{Topic: erase.LedgerTopic, Key: h.People["cai"].ID, Value: value}); err != nil {
+				t.Fatal(err)
+			}
+			l := erase.NewLedger(b, h.holder, wait)
+			began := time.Now()
+			stop := run(t, l)
+			defer stop()
+			bustest.Eventually(t, "the ledger is applied", func() bool { return l.Ready() == nil })
+			h.answers(apitest.Owner(projecttest.Workspace), "cai", http.StatusGone)
+			if left := h.residue("cai"); left == nil && time.Since(began) < wait {
+				t.Error("erased before the caches can be empty")
+			}
+			if n := h.Count("outbox WHERE topic = 'contacts' AND message_key = $1", channel.ContactID(h.People["cai"].ID)); n < 2 {
+				t.Error("the contact was not closed")
+			}
+			bustest.Eventually(t, "the person is erased", func() bool { return h.residue("cai") == nil })
+			h.answers(apitest.Owner(projecttest.Workspace), "cai", http.StatusGone)
 		})
 	})
 }
