@@ -80,7 +80,7 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 	requests := erasure.New(erasure.Config{
 		CacheTTL: d.Common.CacheTTL, CacheMargin: cfg.CacheMargin, AskAgain: cfg.AskAgain, Poll: time.Second,
 		SeenFor: seenFor, TopicsFor: topicsFor, SpoolFor: spoolFor, ErasedListFor: erasedFor,
-	}, requestsDB, reg, d.Bus, tables, reg.Now, d.Log)
+	}, requestsDB, reg, d.Bus, tables, collector, reg.Now, d.Log)
 	idempotency := endpointx.NewIdempotency(requestsDB, d.Secret("idempotency"), reg.Now)
 
 	return &app.Parts{

@@ -75,7 +75,7 @@ func (h *Holder) Handle(ctx context.Context, records []bus.Record) error {
 		if err := proto.Unmarshal(r.Value, c); err != nil {
 			return bus.DataFault("undecodable", errors.New("not a PrivacyCommand"))
 		}
-		if c.GetId() == "" || c.GetSubjectId() == "" {
+		if c.GetId() == "" || c.GetSubjectId() == "" && !asksForContact(c) {
 			return bus.DataFault("incomplete", errors.New("privacy command without id or subject"))
 		}
 		trace := ""
@@ -108,7 +108,13 @@ func (h *Holder) answer(ctx context.Context, c *pb.PrivacyCommand, trace string)
 		if err != nil {
 			return err
 		}
-		if !done {
+		switch {
+		case asksForContact(c):
+			ack.Found = map[string]int64{"contacts": 0}
+			if ack.Found["contacts"], err = contacts(ctx, tx, c); err != nil {
+				return err
+			}
+		case !done:
 			e := &erasure{subject: c.GetSubjectId(), workspace: c.GetWorkspaceId(), contact: channel.ContactID(c.GetSubjectId())}
 			e.begin(tx, now, ack)
 			if entries, err = e.carryOut(ctx, c.GetKind()); err != nil {
@@ -126,6 +132,16 @@ func (h *Holder) answer(ctx context.Context, c *pb.PrivacyCommand, trace string)
 		h.Wake()
 	}
 	return err
+}
+
+// asksForContact: the question is whether there is a contact, whose subjects the asker does not know.
+func asksForContact(c *pb.PrivacyCommand) bool {
+	return c.GetKind() == pb.PrivacyCommand_KIND_COLLECT && c.GetSubjectId() == "" && c.GetContactId() != ""
+}
+
+func contacts(ctx context.Context, tx *sql.Tx, c *pb.PrivacyCommand) (n int64, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM contacts WHERE id = $1 AND workspace_id = $2", c.GetContactId(), c.GetWorkspaceId()).Scan(&n)
+	return n, err
 }
 
 func answeredBefore(ctx context.Context, tx *sql.Tx, command string, ack *pb.PrivacyAck) (bool, error) {

@@ -82,6 +82,11 @@ func (h *house) order(kind pb.PrivacyCommand_Kind, who, id string) *pb.PrivacyAc
 	if err := h.holder.Handle(context.Background(), []bus.Record{{Topic: erase.CommandsTopic, Key: h.People[who].ID, Value: value}}); err != nil {
 		h.Fatal(err)
 	}
+	return h.lastAck()
+}
+
+func (h *house) lastAck() *pb.PrivacyAck {
+	h.Helper()
 	ack := &pb.PrivacyAck{}
 	h.Exec(func(tx *sql.Tx) error {
 		var raw []byte
@@ -336,6 +341,35 @@ func TestObjectsAreDeletedOnceTheBucketIsThere(t *testing.T) {
 		}
 		if h.Count("object_deletions") != 0 {
 			t.Error("deletions are left")
+		}
+	})
+}
+
+// Who shall be erased may be shown before any topic has their contact: the holder itself is asked.
+func TestWhetherThereIsAContactIsAnsweredFromTheStore(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		h.live()
+		asked := func(workspace, contact string) int64 {
+			value, err := proto.Marshal(&pb.PrivacyCommand{Id: "q", RequestId: "q", WorkspaceId: workspace, ContactId: contact, Kind: collect})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.holder.Handle(t.Context(), []bus.Record{{Topic: erase.CommandsTopic, Value: value}}); err != nil {
+				t.Fatal(err)
+			}
+			ack := h.lastAck()
+			if ack.RequestId != "q" || ack.Holder != erase.HolderName || ack.Kind != collect || ack.SubjectId != "" {
+				t.Errorf("answered %v", ack)
+			}
+			return ack.Found["contacts"]
+		}
+		cai := channel.ContactID(h.People["cai"].ID)
+		if asked(projecttest.Workspace, cai) != 1 || asked("another", cai) != 0 || asked(projecttest.Workspace, "never") != 0 {
+			t.Error("a contact of the workspace is one, and nothing else is")
+		}
+		h.order(erasing, "cai", "e")
+		if asked(projecttest.Workspace, cai) != 0 {
+			t.Error("who was erased is still there")
 		}
 	})
 }

@@ -121,8 +121,11 @@ func (s *Service) create(idempotency *endpointx.Idempotency) func(context.Contex
 	}
 }
 
+// askWithin bounds how long holders are asked about a contact.
+const askWithin = 5 * time.Second
+
 // known is nil for a contact of the workspace, or one that was; 404 only once the contacts are confirmed
-// to be current.
+// to be current, and no holder has it: one that is shown already may not have reached the topic.
 func (s *Service) known(ctx context.Context, workspaceID, contactID string) error {
 	asked := s.now()
 	for confirmed := false; ; confirmed = true {
@@ -135,12 +138,22 @@ func (s *Service) known(ctx context.Context, workspaceID, contactID string) erro
 			return err
 		}
 		if confirmed {
-			return endpointx.NotFound("contact")
+			break
 		}
 		if err := s.dir.Confirm(ctx, asked); err != nil {
 			return endpointx.Unavailable("contacts")
 		}
 	}
+	within, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	known, err := s.ask.Knows(within, workspaceID, contactID)
+	switch {
+	case err != nil:
+		return endpointx.Unavailable("contacts")
+	case !known:
+		return endpointx.NotFound("contact")
+	}
+	return nil
 }
 
 func (s *Service) show(ctx context.Context, req byID) (Request, error) {

@@ -1,6 +1,7 @@
 package erasure
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -78,24 +79,51 @@ func (c *Collector) take(ack *pb.PrivacyAck) {
 // StoresNothing gives those of the subjects for which every holder has said, after it was asked, that it
 // stores nothing. An error when one did not answer in time, or could not say.
 func (c *Collector) StoresNothing(ctx context.Context, subjectIDs []string) ([]string, error) {
+	commands := make([]*pb.PrivacyCommand, len(subjectIDs))
+	for i, subject := range subjectIDs {
+		commands[i] = &pb.PrivacyCommand{SubjectId: subject}
+	}
+	stored, failed, err := c.ask(ctx, commands)
+	if err != nil {
+		return nil, err
+	}
+	if failed {
+		return nil, errSilent
+	}
+	return slices.DeleteFunc(slices.Clone(subjectIDs), func(id string) bool { return stored[id] }), nil
+}
+
+// Knows tells whether a holder has a contact, whatever has reached the topics. An error when that is not
+// known.
+func (c *Collector) Knows(ctx context.Context, workspaceID, contactID string) (bool, error) {
+	stored, failed, err := c.ask(ctx, []*pb.PrivacyCommand{{WorkspaceId: workspaceID, ContactId: contactID}})
+	if err == nil && !stored[""] && failed {
+		err = errSilent
+	}
+	return stored[""], err
+}
+
+// ask puts questions to all holders, completing the commands. stored are the subjects that one of them
+// stores anything of; failed: one could not say.
+func (c *Collector) ask(ctx context.Context, commands []*pb.PrivacyCommand) (stored map[string]bool, failed bool, err error) {
 	holders := c.holders()
 	if len(holders) == 0 {
-		return nil, errSilent
+		return nil, false, errSilent
 	}
 	q := &collection{missing: map[[2]string]bool{}, stored: map[string]bool{}, done: make(chan struct{})}
 	request := uuid.NewString()
-	msgs := make([]bus.Message, len(subjectIDs))
-	for i, subject := range subjectIDs {
+	msgs := make([]bus.Message, len(commands))
+	for i, command := range commands {
 		for _, h := range holders {
-			q.missing[[2]string{h, subject}] = true
+			q.missing[[2]string{h, command.SubjectId}] = true
 		}
-		value, err := proto.Marshal(&pb.PrivacyCommand{
-			Id: uuid.NewString(), Kind: pb.PrivacyCommand_KIND_COLLECT, RequestId: request, SubjectId: subject, IssuedAtUs: c.now().UnixMicro(),
-		})
+		command.Id, command.Kind, command.RequestId = uuid.NewString(), pb.PrivacyCommand_KIND_COLLECT, request
+		command.IssuedAtUs = c.now().UnixMicro()
+		value, err := proto.Marshal(command)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		msgs[i] = bus.Message{Topic: "privacy.commands", Key: subject, Value: value}
+		msgs[i] = bus.Message{Topic: "privacy.commands", Key: cmp.Or(command.SubjectId, command.ContactId), Value: value}
 	}
 	c.mu.Lock()
 	c.waiting[request] = q
@@ -108,15 +136,12 @@ func (c *Collector) StoresNothing(ctx context.Context, subjectIDs []string) ([]s
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	if err := c.bus.Publish(ctx, msgs...); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	select {
 	case <-ctx.Done():
-		return nil, errSilent
+		return nil, false, errSilent
 	case <-q.done:
 	}
-	if q.failed {
-		return nil, errSilent
-	}
-	return slices.DeleteFunc(slices.Clone(subjectIDs), func(id string) bool { return q.stored[id] }), nil
+	return q.stored, q.failed, nil
 }

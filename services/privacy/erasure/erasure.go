@@ -50,6 +50,12 @@ type Directory interface {
 	Holders() []string
 }
 
+// Asker asks the holders themselves.
+type Asker interface {
+	// Knows tells whether a holder has a contact, also one that has reached no topic yet.
+	Knows(ctx context.Context, workspaceID, contactID string) (bool, error)
+}
+
 // Config of the service.
 type Config struct {
 	// CacheTTL is how long a plain key may live in any process of the mesh.
@@ -71,6 +77,7 @@ type Service struct {
 	keys  Keys
 	bus   Publisher
 	dir   Directory
+	ask   Asker
 	now   func() time.Time
 	log   *slog.Logger
 	wake  chan struct{}
@@ -78,8 +85,8 @@ type Service struct {
 }
 
 // New makes the service on its own database (see Migrations).
-func New(cfg Config, db *sqldb.DB, keys Keys, b Publisher, dir Directory, now func() time.Time, log *slog.Logger) *Service {
-	return &Service{cfg: cfg, store: store{db}, keys: keys, bus: b, dir: dir, now: now, log: log,
+func New(cfg Config, db *sqldb.DB, keys Keys, b Publisher, dir Directory, ask Asker, now func() time.Time, log *slog.Logger) *Service {
+	return &Service{cfg: cfg, store: store{db}, keys: keys, bus: b, dir: dir, ask: ask, now: now, log: log,
 		wake: make(chan struct{}, 1), asked: map[string]time.Time{}}
 }
 

@@ -53,10 +53,12 @@ func (k *fakeKeys) SigningKey(context.Context) (ed25519.PrivateKey, error) { ret
 
 // fakeMesh is contacts, holders and the commands they were given.
 type fakeMesh struct {
-	contacts map[string]*pb.ContactRecord
-	holders  []string
-	commands []*pb.PrivacyCommand
-	stale    bool
+	contacts  map[string]*pb.ContactRecord
+	holders   []string
+	commands  []*pb.PrivacyCommand
+	stale     bool
+	unrelayed string // a contact that its holder has and no topic
+	silent    bool
 }
 
 func (m *fakeMesh) Contact(id string) (*pb.ContactRecord, bool) {
@@ -69,6 +71,13 @@ func (m *fakeMesh) Confirm(context.Context, time.Time) error {
 		return errors.New("stale")
 	}
 	return nil
+}
+
+func (m *fakeMesh) Knows(_ context.Context, workspaceID, contactID string) (bool, error) {
+	if m.silent {
+		return false, errSilent
+	}
+	return workspaceID == "w" && contactID == m.unrelayed, nil
 }
 
 func (m *fakeMesh) Publish(_ context.Context, msgs ...bus.Message) error {
@@ -105,7 +114,7 @@ func newBench(t *testing.T, db *sqldb.DB) *bench {
 		holders:  []string{"archive", "conversation"},
 	}
 	cfg := Config{CacheTTL: 45 * time.Second, CacheMargin: 15 * time.Second, AskAgain: 30 * time.Second, Poll: time.Hour}
-	b.Service = New(cfg, db, b.keys, b.mesh, b.mesh, now, slog.New(slog.DiscardHandler))
+	b.Service = New(cfg, db, b.keys, b.mesh, b.mesh, b.mesh, now, slog.New(slog.DiscardHandler))
 	return b
 }
 
@@ -297,6 +306,17 @@ func TestASecondRequestJoinsTheFirst(t *testing.T) {
 		}
 		b.mesh.stale = false
 		if err := b.known(t.Context(), "w", "never"); err == nil || err.Error()[:9] != "not_found" {
+			t.Fatal(err)
+		}
+		b.mesh.silent = true
+		if err := b.known(t.Context(), "w", "never"); err == nil || err.Error()[:11] != "unavailable" {
+			t.Fatalf("holders that do not answer are no 404: %v", err)
+		}
+		b.mesh.silent, b.mesh.unrelayed = false, "new"
+		if err := b.known(t.Context(), "w", "new"); err != nil {
+			t.Fatalf("a contact that its holder shows is known before its record is published: %v", err)
+		}
+		if err := b.known(t.Context(), "x", "new"); err == nil || err.Error()[:9] != "not_found" {
 			t.Fatal(err)
 		}
 		b.mesh.contacts["contact"] = &pb.ContactRecord{Id: "contact", WorkspaceId: "another"}

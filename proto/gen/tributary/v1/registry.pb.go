@@ -156,7 +156,8 @@ type PrivacyCommand_Kind int32
 const (
 	PrivacyCommand_KIND_UNSPECIFIED PrivacyCommand_Kind = 0
 	// Drop the subject's keys from every cache and show nothing of the subject any more.
-	PrivacyCommand_KIND_FREEZE  PrivacyCommand_Kind = 1
+	PrivacyCommand_KIND_FREEZE PrivacyCommand_Kind = 1
+	// Holders count what they store of the subject; without a subject, whether they have the contact.
 	PrivacyCommand_KIND_COLLECT PrivacyCommand_Kind = 2
 	// Holders delete what they store of the subject and remember it as gone.
 	PrivacyCommand_KIND_ERASE   PrivacyCommand_Kind = 3
