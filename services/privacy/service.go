@@ -37,8 +37,6 @@ const day = 24 * time.Hour
 const (
 	seenFor   = 45 * day
 	topicsFor = 14 * day
-	spoolFor  = 9 * day // a day's key is destroyed 8 days after its successor
-	erasedFor = 21 * day
 )
 
 func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
@@ -79,7 +77,7 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 	}
 	requests := erasure.New(erasure.Config{
 		CacheTTL: d.Common.CacheTTL, CacheMargin: cfg.CacheMargin, AskAgain: cfg.AskAgain, Poll: time.Second,
-		SeenFor: seenFor, TopicsFor: topicsFor, SpoolFor: spoolFor, ErasedListFor: erasedFor,
+		SeenFor: seenFor, TopicsFor: topicsFor, SpoolFor: cfg.Registry.SpoolsReadable(), ErasedListFor: cfg.Registry.ErasedListed(),
 	}, requestsDB, reg, d.Bus, tables, collector, reg.Now, d.Log)
 	idempotency := endpointx.NewIdempotency(requestsDB, d.Secret("idempotency"), reg.Now)
 

@@ -72,5 +72,12 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
+// SpoolsReadable is how long what is spooled now opens at most: until its key has a successor, and as long
+// as a key is kept after that. Upkeep is done by then.
+func (c Config) SpoolsReadable() time.Duration { return c.SpoolKeyEvery + c.SpoolKeyKept + 2*c.Upkeep }
+
+// ErasedListed is how long an identity that is erased now is listed at most.
+func (c Config) ErasedListed() time.Duration { return erasedLists*c.ErasedListEvery + c.Upkeep }
+
 // noted is how exactly it is noted when a subject was last acquired: a day, less where sweeping is quicker.
 func (c Config) noted() time.Duration { return min(24*time.Hour, c.SweepAfter/10) }

@@ -64,3 +64,39 @@ func TestSpoolKeysComeAndGo(t *testing.T) {
 		}
 	})
 }
+
+// What a certificate says of spools and of the list of the erased follows from the settings.
+func TestHorizonsFollowFromTheSettings(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		ctx := context.Background()
+		f.cfg.Upkeep, f.cfg.SpoolKeyEvery, f.cfg.SpoolKeyKept, f.cfg.ErasedListEvery = time.Hour, 6*time.Hour, 12*time.Hour, 9*time.Hour
+		f.restart()
+		keys, err := f.SpoolKeys(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry := sealedEntry(t, keys[0])
+		f.erase(f.person(1).GetSubjectId())
+		var spool, listed time.Duration // how long each lasts
+		for passed := time.Duration(0); passed < 4*24*time.Hour; passed += f.cfg.Upkeep {
+			if err := errors.Join(f.keepSpoolKeys(ctx), f.keepErasedLists(ctx), f.destroyDue(ctx)); err != nil {
+				t.Fatal(err)
+			}
+			f.relayAll()
+			a, err := f.openSpool(ctx, []*pb.OpenSpoolRequest_Item{entry.item})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if entry.opens(a[0].GetKey()) {
+				spool = passed + f.cfg.Upkeep
+			}
+			if f.rows("erased") > 0 {
+				listed = passed + f.cfg.Upkeep
+			}
+			f.clock.pass(f.cfg.Upkeep)
+		}
+		if spool < 18*time.Hour || spool > f.cfg.SpoolsReadable() || listed < 27*time.Hour || listed > f.cfg.ErasedListed() {
+			t.Errorf("the spool opens %s, said is %s; the list lasts %s, said is %s", spool, f.cfg.SpoolsReadable(), listed, f.cfg.ErasedListed())
+		}
+	})
+}
