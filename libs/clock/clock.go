@@ -1,6 +1,6 @@
 // Package clock is the mesh's one clock. Every answer of the key registry carries the registry's time;
-// a service runs on its own monotonic clock, set by the last answer. Before the first answer it runs on
-// its own wall clock.
+// a service runs on its own monotonic clock, and corrects it by what an answer proves: the registry's time was
+// read between sending and receiving. Before the first answer it runs on its own wall clock.
 package clock
 
 import (
@@ -22,27 +22,37 @@ type setting struct {
 	mesh  time.Time
 }
 
-// Now is the mesh's time, in UTC.
-func (c *Clock) Now() time.Time {
-	now := c.local()
-	if s := c.set.Load(); s != nil {
-		return s.mesh.Add(now.Sub(s.local)).UTC()
+// at is the mesh's time at a local one.
+func (s *setting) at(local time.Time) time.Time {
+	if s == nil {
+		return local.UTC()
 	}
-	return now.UTC()
+	return s.mesh.Add(local.Sub(s.local)).UTC()
 }
+
+// Now is the mesh's time, in UTC.
+func (c *Clock) Now() time.Time { return c.set.Load().at(c.local()) }
 
 // NowMicros is Now in microseconds since 1970.
 func (c *Clock) NowMicros() int64 { return c.Now().UnixMicro() }
 
-// Observe sets the clock by an answer of the registry: sent is Sent()'s value from before the call. The
-// answer's time is taken to be half-way between sending and receiving.
+// Observe corrects the clock by an answer of the registry: sent is Sent()'s value from before the call. A
+// clock that lies between the answer's time and that time plus what the call took is as right as the answer
+// can tell, and goes on: set by each slow answer anew it would go back and forth, and what came first would
+// get the later time. Else it moves by the least that makes it so. From the first answer on the local wall
+// clock may be set as it likes.
 func (c *Clock) Observe(sent time.Time, registry time.Time) {
-	received := c.local()
-	half := received.Sub(sent) / 2
-	if half < 0 {
-		half = 0
+	set, received := c.set.Load(), c.local()
+	now, latest := set.at(received), registry.Add(max(received.Sub(sent), 0))
+	switch {
+	case now.Before(registry):
+		now = registry
+	case now.After(latest):
+		now = latest
+	case set != nil:
+		return
 	}
-	c.set.Store(&setting{local: received, mesh: registry.Add(half)})
+	c.set.CompareAndSwap(set, &setting{local: received, mesh: now}) // else another answer has just corrected it
 }
 
 // Sent is the local time to hand to Observe.
