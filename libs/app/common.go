@@ -51,6 +51,8 @@ type Common struct {
 	TraceFile    string  `env:"TRIBUTARY_TRACE_FILE" doc:"file that spans are appended to as JSON lines"`
 	TraceRatio   float64 `env:"TRIBUTARY_TRACE_RATIO" doc:"share of traces kept"`
 	LogLevel     string  `env:"TRIBUTARY_LOG_LEVEL" doc:"debug, info, warn or error"`
+
+	ProfileListen string `env:"TRIBUTARY_PROFILE_LISTEN" doc:"address that Go's profiles are served on, below /debug/pprof/, to anybody who reaches it; empty: nowhere"`
 }
 
 // KafkaSettings say how to reach the brokers.
@@ -121,6 +123,9 @@ func (c *Common) Validate() error {
 		}
 	}
 	address("TRIBUTARY_LISTEN", c.Listen)
+	if c.ProfileListen != "" {
+		address("TRIBUTARY_PROFILE_LISTEN", c.ProfileListen)
+	}
 	if c.Data == "" {
 		fault("TRIBUTARY_DATA", "must name a folder")
 	}

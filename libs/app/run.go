@@ -22,6 +22,9 @@ func (p *Platform) Run(ctx context.Context, units ...Unit) (err error) {
 	if err := r.build(ctx, units); err != nil {
 		return err
 	}
+	if err := r.serveProfiles(ctx); err != nil {
+		return err
+	}
 	if err := r.startRegistry(ctx); err != nil {
 		return err
 	}

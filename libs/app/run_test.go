@@ -340,6 +340,23 @@ func TestHTTP(t *testing.T) {
 	})
 }
 
+func TestProfilesAreServedWhereTheyAreAskedForAlone(t *testing.T) {
+	c := bustest.EmbeddedCluster(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := l.Addr().String()
+	require.NoError(t, l.Close())
+	r := run(t, platform(t, c.Addrs, func(c *app.Common) { c.ProfileListen = address }))
+	status, text, _ := get(t, "http://"+address+"/debug/pprof/goroutine?debug=1")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, text, "goroutine profile")
+	status, _, _ = get(t, r.url+"/debug/pprof/")
+	require.Equal(t, http.StatusNotFound, status)
+	require.NoError(t, r.stop())
+	_, err = http.Get("http://" + address + "/debug/pprof/")
+	require.Error(t, err)
+}
+
 func TestJobsThatFailAreStartedAgain(t *testing.T) {
 	c := bustest.EmbeddedCluster(t)
 	p := platform(t, c.Addrs)
