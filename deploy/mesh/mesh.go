@@ -27,6 +27,12 @@ type Config struct {
 	// Real runs one process a service, on Kafka and PostgreSQL (`make services`), behind a front that routes
 	// by path; otherwise one process does it all.
 	Real bool
+	// Only are the services that are run; empty: all. With Real alone.
+	Only []string
+	// Untraced writes no spans: a trace file costs more than what is traced.
+	Untraced bool
+	// Profiled serves Go's profiles of each process, at its Profiles.
+	Profiled bool
 	// Settings of all its processes.
 	Settings map[string]string
 }
@@ -45,6 +51,8 @@ type Mesh struct {
 // Process is one of its processes.
 type Process struct {
 	Name, URL string
+	// Profiles is where Go's profiles of it are; "" where the mesh is not Profiled.
+	Profiles string
 
 	env  map[string]string
 	cmd  *exec.Cmd
@@ -58,11 +66,13 @@ func New(cfg Config) (*Mesh, error) {
 	if env == nil {
 		env = map[string]string{}
 	}
-	if env["TRIBUTARY_TRACE_FILE"] == "" {
+	if env["TRIBUTARY_TRACE_FILE"] == "" && !cfg.Untraced {
 		env["TRIBUTARY_TRACE_FILE"] = filepath.Join(cfg.Data, "traces.jsonl")
 	}
 	if cfg.Real {
-		return m, m.planReal(env)
+		err := m.planReal(env)
+		m.profile()
+		return m, err
 	}
 	var address string
 	m.URL, address = FreeAddress()
@@ -72,7 +82,18 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	maps.Copy(env, map[string]string{"TRIBUTARY_DATA": cfg.Data, "PORT": port, "TRIBUTARY_PUBLIC_URL": m.URL})
 	m.processes = []*Process{{Name: "tributary", URL: m.URL, env: env}}
+	m.profile()
 	return m, nil
+}
+
+// profile gives each process an address for its profiles, where they are wanted.
+func (m *Mesh) profile() {
+	for _, p := range m.processes {
+		if m.cfg.Profiled {
+			url, address := FreeAddress()
+			p.Profiles, p.env["TRIBUTARY_PROFILE_LISTEN"] = url+"/debug/pprof/", address
+		}
+	}
 }
 
 // FreeAddress is a loopback port that nobody listens on.
@@ -88,11 +109,7 @@ func FreeAddress() (url, address string) {
 // Start starts every process and waits until each is ready.
 func (m *Mesh) Start(ctx context.Context) error {
 	for _, p := range m.processes {
-		command := []string{filepath.Join(m.cfg.Bin, p.Name)}
-		if p.Name == "tributary" {
-			command = append(command, "up")
-		}
-		if err := p.start(command, filepath.Join(m.cfg.Data, p.Name+".log")); err != nil {
+		if err := m.launch(p); err != nil {
 			return err
 		}
 	}
@@ -102,6 +119,14 @@ func (m *Mesh) Start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (m *Mesh) launch(p *Process) error {
+	command := []string{filepath.Join(m.cfg.Bin, p.Name)}
+	if p.Name == "tributary" {
+		command = append(command, "up")
+	}
+	return p.start(command, filepath.Join(m.cfg.Data, p.Name+".log"))
 }
 
 func (p *Process) start(command []string, logFile string) error {
@@ -155,17 +180,25 @@ func (m *Mesh) Stop(ctx context.Context) error {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM) // one that ended is found below
 	}
 	for _, p := range m.processes {
-		select {
-		case err := <-p.done:
-			p.done <- err
-			if err != nil {
-				return fmt.Errorf("%s did not end well: %w", p.Name, err)
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := p.awaitEnd(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// awaitEnd of a process that was told to end, well.
+func (p *Process) awaitEnd(ctx context.Context) error {
+	select {
+	case err := <-p.done:
+		p.done <- err
+		if err != nil {
+			return fmt.Errorf("%s did not end well: %w", p.Name, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Kill ends every process with SIGKILL and waits until each is gone.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,16 +57,11 @@ func (m *Mesh) Drained(ctx context.Context) error {
 func (m *Mesh) Resident() (int64, error) {
 	var sum int64
 	for _, p := range m.processes {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+		bytes, err := p.Resident()
 		if err != nil {
 			return 0, err
 		}
-		_, rest, _ := strings.Cut(string(status), "VmRSS:")
-		var kib int64
-		if _, err := fmt.Sscan(rest, &kib); err != nil {
-			return 0, err
-		}
-		sum += kib << 10
+		sum += bytes
 	}
 	return sum, nil
 }

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,9 +72,12 @@ func (m *Mesh) planReal(env map[string]string) error {
 	}
 	m.URL = "http://" + l.Addr().String()
 	_, registry := FreeAddress()
+	if env["TRIBUTARY_KAFKA_PARTITIONS"] == "" {
+		env["TRIBUTARY_KAFKA_PARTITIONS"] = "4"
+	}
 	maps.Copy(env, map[string]string{
 		"TRIBUTARY_PUBLIC_URL": m.URL, "TRIBUTARY_SECRET": random(), "TRIBUTARY_KEEPER_URL": "base64key://" + random(),
-		"TRIBUTARY_KAFKA_BROKERS": r.kafka, "TRIBUTARY_KAFKA_PREFIX": r.name + ".", "TRIBUTARY_KAFKA_PARTITIONS": "4",
+		"TRIBUTARY_KAFKA_BROKERS": r.kafka, "TRIBUTARY_KAFKA_PREFIX": r.name + ".",
 		"TRIBUTARY_DATABASE_URL":     r.url("{name}"),
 		"TRIBUTARY_BUCKET_URL":       "file://" + filepath.Join(m.cfg.Data, "bucket"),
 		"TRIBUTARY_REGISTRY_ADDRESS": registry,
@@ -87,9 +91,13 @@ func (m *Mesh) planReal(env map[string]string) error {
 		tokens[i] = s.name + ":" + token
 		maps.Copy(own, map[string]string{
 			"TRIBUTARY_DATA": filepath.Join(m.cfg.Data, s.name), "TRIBUTARY_LISTEN": listen, "TRIBUTARY_REGISTRY_TOKEN": token,
-			"TRIBUTARY_TRACE_FILE": filepath.Join(m.cfg.Data, s.name+"-traces.jsonl"),
 		})
-		m.processes = append(m.processes, &Process{Name: s.name, URL: service, env: own})
+		if !m.cfg.Untraced {
+			own["TRIBUTARY_TRACE_FILE"] = filepath.Join(m.cfg.Data, s.name+"-traces.jsonl")
+		}
+		if len(m.cfg.Only) == 0 || slices.Contains(m.cfg.Only, s.name) {
+			m.processes = append(m.processes, &Process{Name: s.name, URL: service, env: own})
+		}
 		target, err := url.Parse(service)
 		if err != nil {
 			return err
