@@ -29,12 +29,26 @@ type measure struct {
 
 // measures in the order in which they are run.
 func measures() []measure {
-	return []measure{}
+	return []measure{
+		{"ingest", ingest},
+		{"ingest_256", ingest256},
+		{"ingest_cold", ingestCold},
+	}
 }
+
+// bareArgument makes this program the bare side of the measures of ingest.
+const bareArgument = "bare-handler"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) == 2 && os.Args[1] == bareArgument {
+		if err := serveBare(ctx, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: the bare handler:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -47,6 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.DurationVar(&e.window, "window", 20*time.Second, "how long each side of a round runs")
 	flags.IntVar(&e.rounds, "rounds", 5, "rounds of a ratio")
 	flags.Float64Var(&e.scale, "scale", 1, "share of the sizes that are not windows: events stored, events drained")
+	flags.StringVar(&e.profiles, "profiles", "", "folder for CPU profiles of the mesh's processes in their windows; empty: none")
 	chosen := flags.String("measure", "", "which measures, by name and with commas between; empty: all")
 	file := flags.String("json", "bench.json", "where the figures are written")
 	if flags.Parse(args) != nil {

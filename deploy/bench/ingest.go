@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// warmPeople write in turn where people are known.
+const warmPeople = 2000
+
+func ingest(ctx context.Context, e *env) ([]figure, error) {
+	in, err := e.compareIngest(ctx, 64, knownPeople)
+	if err != nil {
+		return nil, err
+	}
+	return []figure{
+		figure{Name: "ingest_ratio", Value: in.ratio, Unit: "ratio"}.atLeast(.7),
+		{Name: "ingest_per_second", Value: in.ours, Unit: "webhooks/s"},
+		{Name: "bare_per_second", Value: in.bare, Unit: "webhooks/s"},
+		{Name: "ingest_cpu_us", Value: in.cpu, Unit: "us/webhook"},
+		{Name: "bare_cpu_us", Value: in.bareCPU, Unit: "us/webhook"},
+		{Name: "ingest_p99_ms", Value: in.p99, Unit: "ms"},
+		{Name: "bare_p99_ms", Value: in.bareP99, Unit: "ms"},
+	}, nil
+}
+
+func ingest256(ctx context.Context, e *env) ([]figure, error) {
+	in, err := e.compareIngest(ctx, 256, knownPeople)
+	if err != nil {
+		return nil, err
+	}
+	return []figure{
+		figure{Name: "ingest_ratio_256", Value: in.ratio, Unit: "ratio"}.atLeast(.7),
+		{Name: "ingest_256_per_second", Value: in.ours, Unit: "webhooks/s"},
+		{Name: "ingest_256_p99_ms", Value: in.p99, Unit: "ms"},
+		{Name: "bare_256_p99_ms", Value: in.bareP99, Unit: "ms"},
+	}, nil
+}
+
+func ingestCold(ctx context.Context, e *env) ([]figure, error) {
+	in, err := e.compareIngest(ctx, 64, newPeople)
+	if err != nil {
+		return nil, err
+	}
+	return []figure{
+		{Name: "ingest_cold_ratio", Value: in.ratio, Unit: "ratio"},
+		{Name: "ingest_cold_per_second", Value: in.ours, Unit: "webhooks/s"},
+		{Name: "ingest_cold_cpu_us", Value: in.cpu, Unit: "us/webhook"},
+		{Name: "ingest_cold_p99_ms", Value: in.p99, Unit: "ms"},
+	}, nil
+}
+
+// knownPeople write again and again; of newPeople nobody writes twice.
+func knownPeople(n int) int { return n % warmPeople }
+func newPeople(n int) int   { return n }
+
+// ingested is what a comparison of the ways in came to, by medians of the rounds.
+type ingested struct {
+	compared
+	cpu, bareCPU float64 // microseconds of the process a request
+	p99, bareP99 float64 // milliseconds
+}
+
+// compareIngest lets Slack's service and a bare handler take the same webhooks, over as many connections,
+// onto the same topic. Each has the machine for itself: the other does not run. The conversation service
+// does not either; Slack's own consumer of the topic, which looks for files and profiles to fetch, does.
+func (e *env) compareIngest(ctx context.Context, connections int, people func(int) int) (r ingested, err error) {
+	w, err := e.newWorld(ctx, "slack", "privacy", "connect")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	b := e.brokers()
+	defer b.close()
+	c := &ingestComparison{env: e, w: w, b: b, topic: w.Prefix() + "inbound.slack", connections: connections, maker: newWebhooks(0, people)}
+	if err := c.learn(ctx); err != nil {
+		return r, err
+	}
+	r.compared, err = e.compare(ctx, fmt.Sprintf("%d connections", connections), c.mesh, c.bare)
+	if err != nil {
+		return r, err
+	}
+	r.cpu, r.bareCPU, r.p99, r.bareP99 = median(c.cpu[0]), median(c.cpu[1]), median(c.p99[0]), median(c.p99[1])
+	return r, nil
+}
+
+type ingestComparison struct {
+	*env
+	w           *world
+	b           *brokers
+	topic       string
+	connections int
+	maker       *webhooks
+	order       bareOrder
+	cpu, p99    [2][]float64 // of the rounds: the mesh's, the bare handler's
+}
+
+// learn has some webhooks taken, and looks at what the mesh wrote for them.
+func (c *ingestComparison) learn(ctx context.Context) error {
+	address, err := c.w.address("slack")
+	if err != nil {
+		return err
+	}
+	if _, err := hammer(ctx, address, c.connections, c.window/10, c.maker.next); err != nil {
+		return err
+	}
+	records, err := c.b.sample(ctx, c.topic, warmPeople)
+	if err != nil {
+		return err
+	}
+	c.order = bareOrder{Brokers: c.kafka, Topic: c.topic, Value: records[0].Value, Headers: records[0].Headers}
+	for _, m := range records {
+		c.order.Keys = append(c.order.Keys, string(m.Key))
+	}
+	size := 0
+	for _, h := range c.order.Headers {
+		size += len(h.Key) + len(h.Value)
+	}
+	c.say("   a webhook has %d bytes; the mesh makes a value of %d and %d headers of %d of it", len(webhookBody), len(c.order.Value), len(c.order.Headers), size)
+	return c.w.StopProcess(ctx, "slack")
+}
+
+func (c *ingestComparison) mesh(ctx context.Context) (rate float64, err error) {
+	if err := c.w.StartProcess(ctx, "slack"); err != nil {
+		return 0, err
+	}
+	// It reads what was written while it was away: that is not the window's work.
+	if err := c.w.settled(ctx, 2*time.Minute); err != nil {
+		return 0, err
+	}
+	p, err := c.w.Process("slack")
+	if err != nil {
+		return 0, err
+	}
+	address, err := c.w.address("slack")
+	if err != nil {
+		return 0, err
+	}
+	if rate, err = c.side(ctx, 0, address, p.PID()); err != nil {
+		return 0, err
+	}
+	if spooled, err := c.w.Metric(ctx, "tributary_events_spooled_total"); err != nil || spooled > 0 {
+		return 0, errors.Join(err, fmt.Errorf("%.0f events went into the spool: it is not the brokers that were measured", spooled))
+	}
+	return rate, c.w.StopProcess(ctx, "slack")
+}
+
+func (c *ingestComparison) bare(ctx context.Context) (rate float64, err error) {
+	b, err := startBare(ctx, c.order)
+	if err != nil {
+		return 0, err
+	}
+	rate, err = c.side(ctx, 1, b.address, b.cmd.Process.Pid)
+	return rate, errors.Join(err, b.stop())
+}
+
+// side is one side's window, after a tenth of it to warm up. What was accepted must be on the topic.
+func (c *ingestComparison) side(ctx context.Context, of int, address string, pid int) (float64, error) {
+	if _, err := hammer(ctx, address, c.connections, c.window/10, c.maker.next); err != nil {
+		return 0, err
+	}
+	before, err := c.b.written(ctx, c.topic)
+	if err != nil {
+		return 0, err
+	}
+	var l load
+	run := func() (err error) {
+		l, err = hammer(ctx, address, c.connections, c.window, c.maker.next)
+		return err
+	}
+	if of == 0 {
+		run = c.profiled(ctx, c.w, "ingest", run)
+	}
+	used, err := cpuOf(pid, run)
+	if err != nil {
+		return 0, err
+	}
+	after, err := c.b.written(ctx, c.topic)
+	switch {
+	case err != nil:
+		return 0, err
+	case l.refused > 0 || l.accepted == 0:
+		return 0, fmt.Errorf("%d webhooks refused, %d accepted", l.refused, l.accepted)
+	case after-before < int64(l.accepted):
+		return 0, fmt.Errorf("%d webhooks accepted, but the topic grew by %d", l.accepted, after-before)
+	}
+	c.cpu[of] = append(c.cpu[of], used.Seconds()*1e6/float64(l.accepted))
+	c.p99[of] = append(c.p99[of], percentile(l.latency, .99))
+	return l.perSecond(), nil
+}

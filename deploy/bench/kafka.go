@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// brokers is the bench's own way to the brokers, beside the mesh's.
+type brokers struct {
+	addresses []string
+	transport *kafka.Transport
+	client    *kafka.Client
+}
+
+func (e *env) brokers() *brokers {
+	t := &kafka.Transport{DialTimeout: time.Second, MetadataTTL: 5 * time.Second}
+	return &brokers{e.kafka, t, &kafka.Client{Addr: kafka.TCP(e.kafka...), Transport: t, Timeout: 10 * time.Second}}
+}
+
+func (b *brokers) close() { b.transport.CloseIdleConnections() }
+
+// writer is the mesh's settings of a kafka-go Writer (docs/performance.md), and the least that anybody who
+// wants the same promises can do.
+func (b *brokers) writer() *kafka.Writer {
+	return &kafka.Writer{
+		Addr: kafka.TCP(b.addresses...), Transport: b.transport, Balancer: kafka.Murmur2Balancer{Consistent: true},
+		RequiredAcks: kafka.RequireAll, MaxAttempts: 2, BatchTimeout: time.Millisecond, BatchSize: 500, BatchBytes: 900 << 10,
+		WriteTimeout: time.Second, ReadTimeout: time.Second, WriteBackoffMin: 20 * time.Millisecond, WriteBackoffMax: 100 * time.Millisecond,
+	}
+}
+
+// ends are the end offsets of a topic's partitions.
+func (b *brokers) ends(ctx context.Context, topic string) (map[int]int64, error) {
+	meta, err := b.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	if err == nil {
+		err = meta.Topics[0].Error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", topic, err)
+	}
+	var asked []kafka.OffsetRequest
+	for _, p := range meta.Topics[0].Partitions {
+		asked = append(asked, kafka.LastOffsetOf(p.ID))
+	}
+	res, err := b.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: asked}})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", topic, err)
+	}
+	ends := map[int]int64{}
+	for _, p := range res.Topics[topic] {
+		if p.Error != nil {
+			return nil, fmt.Errorf("%s/%d: %w", topic, p.Partition, p.Error)
+		}
+		ends[p.Partition] = p.LastOffset
+	}
+	return ends, nil
+}
+
+// written is how many records a topic has been given.
+func (b *brokers) written(ctx context.Context, topic string) (n int64, err error) {
+	ends, err := b.ends(ctx, topic)
+	for _, end := range ends {
+		n += end
+	}
+	return n, err
+}
+
+// sample reads up to n records of a topic that has at least one.
+func (b *brokers) sample(ctx context.Context, topic string, n int) (records []kafka.Message, err error) {
+	ends, err := b.ends(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	for partition, end := range ends {
+		if end == 0 || len(records) >= n {
+			continue
+		}
+		r := kafka.NewReader(kafka.ReaderConfig{Brokers: b.addresses, Topic: topic, Partition: partition, MaxWait: 100 * time.Millisecond})
+		for range min(end, int64(n-len(records))) {
+			m, err := r.ReadMessage(ctx)
+			if err != nil {
+				return nil, errors.Join(err, r.Close())
+			}
+			records = append(records, m)
+		}
+		if err := r.Close(); err != nil {
+			return nil, err
+		}
+	}
+	if len(records) == 0 {
+		return nil, fmt.Errorf("%s is empty", topic)
+	}
+	return records, nil
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestMain also is the bare handler that the measures start.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == bareArgument {
+		main()
+		return
+	}
+	dir, err := os.MkdirTemp("", "tributary-bench-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	built.dir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// built are the mesh's binaries, once a measure needs them.
+var built struct {
+	sync.Once
+	dir string
+	err error
+}
+
+// short is what measures are given where not their figures are of interest, but that they measure.
+func short(t *testing.T) *env {
+	t.Helper()
+	e := &env{window: 300 * time.Millisecond, rounds: 1, scale: .001, dir: t.TempDir(), out: t.Output()}
+	if os.Getenv("TRIBUTARY_TEST_KAFKA") == "" || os.Getenv("TRIBUTARY_TEST_POSTGRES") == "" {
+		t.Skip("NOT RUN on real parts: TRIBUTARY_TEST_KAFKA and TRIBUTARY_TEST_POSTGRES are not set (make services)")
+	}
+	built.Do(func() {
+		commands, err := filepath.Glob("../../services/*/cmd/*")
+		if err != nil {
+			built.err = err
+			return
+		}
+		build := exec.Command("go", append([]string{"build", "-o", built.dir}, commands...)...)
+		if out, err := build.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	e.bin = built.dir
+	if err := e.validate(); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// measured runs a measure and wants its figures, each of them more than 0.
+func measured(t *testing.T, name string, want ...string) {
+	t.Helper()
+	e := short(t)
+	all := measures()
+	m := all[slices.IndexFunc(all, func(m measure) bool { return m.name == name })]
+	figures, err := m.run(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range figures {
+		names = append(names, f.Name)
+		if f.Value <= 0 || f.Unit == "" {
+			t.Errorf("%+v", f)
+		}
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("figures %q, want %q", names, want)
+	}
+}
+
+func TestIngest(t *testing.T) {
+	measured(t, "ingest", "ingest_ratio", "ingest_per_second", "bare_per_second", "ingest_cpu_us", "bare_cpu_us", "ingest_p99_ms", "bare_p99_ms")
+}
+
+func TestIngestOfNewPeople(t *testing.T) {
+	measured(t, "ingest_cold", "ingest_cold_ratio", "ingest_cold_per_second", "ingest_cold_cpu_us", "ingest_cold_p99_ms")
+}
+
+// A bare side that takes what is not signed would be measured for less than it must do.
+func TestTheBareHandlerRefusesForgeries(t *testing.T) {
+	e := short(t)
+	topic := fmt.Sprintf("bench_test_%d", time.Now().UnixNano())
+	b, err := startBare(t.Context(), bareOrder{Brokers: e.kafka, Topic: topic, Value: []byte("v"), Keys: []string{"k"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	resp, err := http.Post("http://"+b.address+webhookPath, "application/json", strings.NewReader(webhookBody))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Error(resp.Status)
+	}
+}
+
+func TestTheLoad(t *testing.T) {
+	answers := 0
+	var mu sync.Mutex
+	handler := func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if answers++; answers%4 == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(handler)}
+	go func() { _ = server.Serve(l) }()
+	defer server.Close()
+	made := newWebhooks(0, knownPeople)
+	got, err := hammer(t.Context(), l.Addr().String(), 8, 100*time.Millisecond, made.next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := answers - got.accepted - got.refused
+	if late < 1 || late > 8 || got.refused < got.accepted/4 || got.refused > got.accepted/2 || len(got.latency) != got.accepted || answers != made.n {
+		t.Errorf("%d answered, %d accepted, %d refused, %d made", answers, got.accepted, got.refused, made.n)
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hammer(t.Context(), l.Addr().String(), 1, time.Second, made.next); err == nil {
+		t.Error("a server that is gone accepts webhooks")
+	}
+}
+
+func TestAnswersOfHTTP(t *testing.T) {
+	for answer, want := range map[string]string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":                       "200 true",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no":                        "200 false",
+		"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nA: b\r\n\r\n": "503 true",
+		"HTTP/1.1 200 OK\r\nContent-Le":                                        "0 false",
+	} {
+		status, whole, err := answered([]byte(answer))
+		if got := fmt.Sprintf("%d %t", status, whole); got != want || err != nil {
+			t.Errorf("%q: %s %v", answer, got, err)
+		}
+	}
+	for _, answer := range []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "nonsense\r\n\r\n"} {
+		if _, _, err := answered([]byte(answer)); err == nil {
+			t.Errorf("%q is an answer", answer)
+		}
+	}
+}

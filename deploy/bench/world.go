@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"tributary.dev/deploy/mesh"
+	"tributary.dev/libs/channel/standin"
+)
+
+// world is a mesh, a process a service, with a Slack team connected to it.
+type world struct {
+	*mesh.Mesh
+	api   *mesh.Client
+	slack *standin.Slack
+}
+
+// newWorld starts one of the services named, or of all; connect must be among them. close it.
+func (e *env) newWorld(ctx context.Context, only ...string) (w *world, err error) {
+	w = &world{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.close())
+		}
+	}()
+	// Everybody who writes is somebody that Slack does not know: nothing follows from asking for their name.
+	if w.slack, err = standin.NewSlack("127.0.0.1:0", nil, nil); err != nil {
+		return w, err
+	}
+	if w.Mesh, err = mesh.New(mesh.Config{
+		Bin: e.bin, Data: e.dir, Real: true, Only: only, Untraced: true, Profiled: e.profiles != "",
+		Settings: map[string]string{
+			"TRIBUTARY_SLACK_API_URL": w.slack.APIURL(), "TRIBUTARY_MEDIA_ALLOW": "127.0.0.0/8",
+			"TRIBUTARY_KAFKA_PARTITIONS": "32", // what the mesh makes by itself
+		},
+	}); err != nil {
+		return w, err
+	}
+	if err = w.Start(ctx); err != nil {
+		return w, err
+	}
+	if w.api, err = w.Client(); err != nil {
+		return w, err
+	}
+	made, err := w.api.Call(ctx, http.MethodPost, "/v1/apps", mesh.Object{
+		"channel": "slack", "name": "bench", "external_id": app, "secrets": mesh.Object{"signing_secret": secret}}, 201)
+	if err != nil {
+		return w, err
+	}
+	_, err = w.api.Call(ctx, http.MethodPost, "/v1/connections", mesh.Object{
+		"channel": "slack", "name": "Bench", "external_id": team, "app_id": made.Text("id"),
+		"credentials": mesh.Object{"bot_token": "xoxb-bench"}}, 201)
+	return w, err
+}
+
+// close ends it and removes what it has outside its folder.
+func (w *world) close() error {
+	var errs []error
+	if w.Mesh != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		errs = append(errs, w.Close(ctx))
+	}
+	if w.slack != nil {
+		errs = append(errs, w.slack.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// address of one of its processes.
+func (w *world) address(service string) (string, error) {
+	p, err := w.Process(service)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimPrefix(p.URL, "http://"), nil
+}
+
+// cpuOf a process while do ran.
+func cpuOf(pid int, do func() error) (time.Duration, error) {
+	before, err := mesh.CPU(pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := do(); err != nil {
+		return 0, err
+	}
+	after, err := mesh.CPU(pid)
+	if err != nil {
+		return 0, err
+	}
+	return after - before, nil
+}
+
+// settled waits until every consumer of the mesh has handled everything.
+func (w *world) settled(ctx context.Context, within time.Duration) error {
+	return mesh.Eventually(ctx, within, func() error {
+		lag, err := w.Metric(ctx, "tributary_consumer_lag_records")
+		if err == nil && lag > 0 {
+			err = fmt.Errorf("%.0f records are not handled yet", lag)
+		}
+		return err
+	})
+}
