@@ -155,10 +155,10 @@ func TestTheLoad(t *testing.T) {
 
 func TestAnswersOfHTTP(t *testing.T) {
 	for answer, want := range map[string]string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":                       "200 true",
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no":                        "200 false",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":                        "200 true",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no":                         "200 false",
 		"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nA: b\r\n\r\n": "503 true",
-		"HTTP/1.1 200 OK\r\nContent-Le":                                        "0 false",
+		"HTTP/1.1 200 OK\r\nContent-Le":                                         "0 false",
 	} {
 		status, whole, err := answered([]byte(answer))
 		if got := fmt.Sprintf("%d %t", status, whole); got != want || err != nil {
