@@ -19,6 +19,7 @@ import (
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/telemetry"
+	"tributary.dev/libs/wire"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
@@ -312,10 +313,10 @@ func TestALostCommit(t *testing.T) {
 		m.run(func(_ *Config, d *Deps) { d.Bus, d.Adapter = through, sendOnly{m.provider} })
 		m.order(m.command("before"))
 		m.outcome("before")
-		proxy.LoseAnswers(bustest.OffsetCommit, 1)
+		proxy.LoseAnswers(wire.OffsetCommit, 1)
 		lost := m.command("lost")
 		m.order(lost)
-		bustest.Eventually(t, "the commit", func() bool { return proxy.Lost(bustest.OffsetCommit) == 1 })
+		bustest.Eventually(t, "the commit", func() bool { return proxy.Lost(wire.OffsetCommit) == 1 })
 		m.order(m.command("after"))
 		m.outcome("after")
 		require.True(t, m.announced("lost"))

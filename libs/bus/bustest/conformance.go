@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tributary.dev/libs/bus"
+	"tributary.dev/libs/wire"
 )
 
 // Run is what a broker must pass for a bus to keep its promises on it. open gives a cluster for each
@@ -106,7 +107,7 @@ func inFlightIsBounded(t *testing.T, c *Cluster) {
 	b := c.Open(t, proxy.Through, func(cfg *bus.Config) { cfg.MaxInFlightBytes = 2 * bus.MaxBatchBytes })
 	ensure(t, b, bus.Topic{Name: "events"})
 	publish(t, b, numbered("events", "a", 1)) // the client knows the topic from now on
-	proxy.Stall()
+	proxy.StallAnswers()
 
 	value := make([]byte, bus.MaxValueBytes)
 	full := 0
@@ -138,7 +139,7 @@ func lostAcksDouble(t *testing.T, c *Cluster) {
 	ensure(t, b, bus.Topic{Name: "events"})
 	got := subscribe(t, c.Open(t), "g", "events", nil)
 
-	proxy.LoseAnswers(Produce, 2) // the client tries twice
+	proxy.LoseAnswers(wire.Produce, 2) // the client tries twice
 	err := b.Publish(t.Context(), numbered("events", "a", 1))
 	if err == nil {
 		t.Fatal("published, though no answer came")
@@ -161,7 +162,7 @@ func partitionBatchIsNotRetried(t *testing.T, c *Cluster) {
 	if err := b.PublishPartition(t.Context(), "events", 2, batch); err != nil {
 		t.Fatal(err)
 	}
-	proxy.LoseAnswers(Produce, 1)
+	proxy.LoseAnswers(wire.Produce, 1)
 	lost := []bus.Message{numbered("events", "a", 4), numbered("events", "a", 5)}
 	if err := b.PublishPartition(t.Context(), "events", 2, lost); err == nil {
 		t.Fatal("acknowledged, though no answer came")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tributary.dev/libs/bus"
+	"tributary.dev/libs/wire"
 )
 
 // orderlyRebalance: members come and go under load; whoever leaves finishes and commits first.
@@ -198,7 +199,7 @@ func lostCommit(t *testing.T, c *Cluster) {
 	}
 	stop := running(t, func(ctx context.Context) error { return b.Consume(ctx, "g", []string{"commands"}, hold) })
 	p := <-partitions
-	proxy.LoseAnswers(OffsetCommit, 1)
+	proxy.LoseAnswers(wire.OffsetCommit, 1)
 	if err := p.Commit(t.Context(), 2, "landed"); err == nil || errors.Is(err, bus.ErrStaleGeneration) {
 		t.Fatalf("got %v: the outcome is not known", err)
 	}
