@@ -33,6 +33,8 @@ type Config struct {
 	MaxInFlightBytes int64
 	// Dial stands in for the network in tests; nil: TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Now stamps what is published; nil: time.Now.
+	Now func() time.Time
 	// Log and Meter may be nil.
 	Log   *slog.Logger
 	Meter metric.Meter
@@ -101,6 +103,9 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	}
 	if cfg.ClientID == "" {
 		cfg.ClientID = "tributary"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -31,7 +31,8 @@ type Record struct {
 	Key       string
 	Value     []byte
 	Headers   []Header
-	Time      time.Time
+	// Time that Kafka took it, by its clock.
+	Time time.Time
 }
 
 const (

@@ -78,11 +78,11 @@ func (b *Bus) PublishPartition(ctx context.Context, topic string, partition int,
 }
 
 func (b *Bus) produce(ctx context.Context, topic string, partition int, msgs []Message) error {
-	records := make([]kafka.Record, len(msgs))
+	records, now := make([]kafka.Record, len(msgs)), b.cfg.Now()
 	var size int
 	for i, m := range msgs {
 		size += m.Size()
-		records[i] = kafka.Record{Key: kafka.NewBytes([]byte(m.Key)), Value: kafka.NewBytes(m.Value), Headers: headers(m)}
+		records[i] = kafka.Record{Time: now, Key: kafka.NewBytes([]byte(m.Key)), Value: kafka.NewBytes(m.Value), Headers: headers(m)}
 	}
 	if size > MaxBatchBytes {
 		return fmt.Errorf("%w: a batch of %d bytes", ErrTooLarge, size)
@@ -194,7 +194,10 @@ func (m Message) checkSize(maxValue, maxSize int) error {
 }
 
 func (b *Bus) outgoing(m Message, f *flight) kafka.Message {
-	return kafka.Message{Topic: b.fullName(m.Topic), Key: []byte(m.Key), Value: m.Value, Headers: headers(m), WriterData: passenger{f, int64(m.Size())}}
+	return kafka.Message{
+		Topic: b.fullName(m.Topic), Key: []byte(m.Key), Value: m.Value, Headers: headers(m), Time: b.cfg.Now(),
+		WriterData: passenger{f, int64(m.Size())},
+	}
 }
 
 func headers(m Message) []kafka.Header {

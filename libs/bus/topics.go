@@ -24,8 +24,8 @@ type Topic struct {
 	OffsetsOutlive bool
 }
 
-// EnsureTopics creates what is missing, brings settings into line, waits until every partition has a
-// leader, and checks replicas, min.insync.replicas and unclean election where there are three brokers.
+// EnsureTopics creates what is missing, waits until every partition has a leader, brings settings into line,
+// and checks replicas, min.insync.replicas and unclean election where there are three brokers.
 // The number of partitions of an existing topic stays: raising it would move keys.
 func (b *Bus) EnsureTopics(ctx context.Context, topics ...Topic) error {
 	if len(topics) == 0 {
@@ -40,14 +40,14 @@ func (b *Bus) EnsureTopics(ctx context.Context, topics ...Topic) error {
 	if err != nil {
 		return err
 	}
+	found, err := b.awaitLeaders(ctx, topics, created)
+	if err != nil {
+		return err
+	}
 	if err := b.alterTopics(ctx, topics, replicated); err != nil {
 		return err
 	}
-	if err := b.checkOffsetRetention(ctx, topics, cluster.Brokers); err != nil {
-		return err
-	}
-	found, err := b.awaitLeaders(ctx, topics, created)
-	if err != nil || !replicated {
+	if err := b.checkOffsetRetention(ctx, topics, cluster.Brokers); err != nil || !replicated {
 		return err
 	}
 	var faults []error
@@ -68,6 +68,9 @@ func (t Topic) settings(replicated bool) map[string]string {
 		"cleanup.policy":    "delete",
 		"retention.ms":      "-1",
 		"max.message.bytes": strconv.Itoa(1 << 20),
+		// Retention goes by the brokers' clock, and they refuse nothing for its stamp (Kafka refuses what is
+		// more than an hour ahead). The embedded broker refuses nothing and goes by the stamp.
+		"message.timestamp.type": "LogAppendTime",
 	}
 	if t.Compacted {
 		settings["cleanup.policy"] = "compact"

@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"publish/in-flight bytes are bounded until the client lets go", inFlightIsBounded},
 		{"publish/a lost ack doubles but loses nothing", lostAcksDouble},
 		{"publish/a partition's batch lands whole and is not tried again", partitionBatchIsNotRetried},
+		{"publish/a clock that is wrong changes nothing", wrongClock},
 		{"topics/settings are brought into line", settingsAreBroughtIntoLine},
 		{"group/an orderly rebalance redelivers nothing", orderlyRebalance},
 		{"group/members that vanish lose nothing", vanishingMembers},
@@ -78,6 +79,21 @@ func keysKeepTheirPartition(t *testing.T, c *Cluster) {
 			t.Fatalf("record does not come as it was published: %+v", r)
 		}
 	}
+}
+
+// wrongClock: a broker may refuse what was stamped long ahead.
+func wrongClock(t *testing.T, c *Cluster) {
+	right := c.Open(t)
+	ensure(t, right, bus.Topic{Name: "events", Partitions: 1})
+	for n, off := range []time.Duration{3 * time.Hour, -3 * time.Hour} {
+		b := c.Open(t, func(cfg *bus.Config) { cfg.Now = func() time.Time { return time.Now().Add(off) } })
+		publish(t, b, numbered("events", "a", 2*n))
+		if err := b.PublishPartition(t.Context(), "events", 0, []bus.Message{numbered("events", "a", 2*n+1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := subscribe(t, right, "g", "events", nil)
+	Eventually(t, "all arrive", func() bool { return slices.Equal(got.numbers(t), []int{0, 1, 2, 3}) })
 }
 
 func oneTooLargeFailsAlone(t *testing.T, c *Cluster) {
