@@ -7,7 +7,7 @@
 //
 //	topics -> key registry (gRPC) -> Tables and jobs -> subscriptions -> HTTP
 //
-// and stops in reverse with a deadline: /readyz says 503, PreStop drains, HTTP ends, then subscriptions,
+// and stops in reverse with a deadline: /readyz says 503 while requests are still served, PreStop drains, HTTP ends, then subscriptions,
 // jobs and the registry. What was started is stopped too when a later step fails.
 //
 // Main runs one service as a process. Standalone makes the Platform of embedded parts and runs all of

@@ -24,7 +24,9 @@ type Common struct {
 	Data        string        `env:"TRIBUTARY_DATA" doc:"folder for what must outlive the process"`
 	Secret      string        `env:"TRIBUTARY_SECRET" doc:"at least 32 characters that a service's replicas share; empty: made once and kept in the data folder"`
 	StopTimeout time.Duration `env:"TRIBUTARY_STOP_TIMEOUT" doc:"how long stopping may take"`
+	StopDelay   time.Duration `env:"TRIBUTARY_STOP_DELAY" doc:"how long a process that is told to stop still serves, while /readyz says that it stops: whatever routes to it must have heard by then"`
 	MaxRequests int           `env:"TRIBUTARY_MAX_REQUESTS" doc:"HTTP requests under way at once; more are answered 503"`
+	ClockOffset time.Duration `env:"TRIBUTARY_CLOCK_OFFSET" doc:"added to this machine's clock: for tests of clocks that are wrong"`
 
 	Kafka    KafkaSettings    `envPrefix:"TRIBUTARY_KAFKA_"`
 	Registry RegistrySettings `envPrefix:"TRIBUTARY_REGISTRY_"`
@@ -89,6 +91,7 @@ func Defaults() Common {
 		Listen:      ":8080",
 		Data:        ".tributary",
 		StopTimeout: 25 * time.Second,
+		StopDelay:   3 * time.Second,
 		MaxRequests: 4096,
 		Kafka:       KafkaSettings{Brokers: []string{"127.0.0.1:9092"}, Prefix: "tributary.", Partitions: 32},
 		Registry:    RegistrySettings{Address: "127.0.0.1:7070", Listen: "127.0.0.1:7070", Timeout: 2 * time.Second},
@@ -134,6 +137,9 @@ func (c *Common) Validate() error {
 	}
 	if c.StopTimeout <= 0 {
 		fault("TRIBUTARY_STOP_TIMEOUT", "must be more than 0")
+	}
+	if c.StopDelay < 0 || c.StopDelay >= c.StopTimeout {
+		fault("TRIBUTARY_STOP_DELAY", "must not be negative, and less than TRIBUTARY_STOP_TIMEOUT")
 	}
 	if c.MaxRequests < 1 {
 		fault("TRIBUTARY_MAX_REQUESTS", "must be at least 1")

@@ -166,7 +166,7 @@ func bounded(most int, next http.Handler) http.Handler {
 // readyz lists what is not ready (503), or says that all is (200).
 func (r *run) readyz(w http.ResponseWriter, req *http.Request) {
 	not := map[string]string{}
-	if r.stopping.begun() {
+	if r.stopping.announced() {
 		not["process"] = "stopping"
 	}
 	if !r.directory.Ready() {
@@ -191,24 +191,31 @@ func (r *run) readyz(w http.ResponseWriter, req *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// stopping tells readiness and streams that the process is about to end.
+// stopping tells readiness, and then streams, that the process is about to end.
 type stopping struct {
-	mu    sync.Mutex
-	done  bool
-	next  int
-	hooks map[int]func()
+	mu         sync.Mutex
+	told, done bool
+	next       int
+	hooks      map[int]func()
 }
 
-func (s *stopping) begun() bool {
+func (s *stopping) announced() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.done
+	return s.told
 }
 
+func (s *stopping) announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = true
+}
+
+// begin ends the streams.
 func (s *stopping) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.done = true
+	s.told, s.done = true, true
 	for _, f := range s.hooks {
 		f()
 	}

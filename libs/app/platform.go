@@ -70,13 +70,17 @@ func Open(ctx context.Context, name string, common Common) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
+	local := &clock.Clock{}
+	if common.ClockOffset != 0 {
+		local.Local = func() time.Time { return time.Now().Add(common.ClockOffset) }
+	}
 	cfg := common.bus(name)
-	cfg.Log, cfg.Meter = t.Log, t.Meter
+	cfg.Log, cfg.Meter, cfg.Now = t.Log, t.Meter, local.Now
 	b, err := bus.Open(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(err, t.Close(ctx))
 	}
-	return &Platform{Common: common, Telemetry: t, Bus: b, Clock: &clock.Clock{}, secret: secret}, nil
+	return &Platform{Common: common, Telemetry: t, Bus: b, Clock: local, secret: secret}, nil
 }
 
 // Close ends what Open made, after Run.
@@ -100,7 +104,7 @@ func (p *Platform) deps(u Unit) (*Deps, error) {
 		common.Registry.Token = u.RegistryToken
 	}
 	registry := common.seal()
-	registry.Meter = t.Meter
+	registry.Meter, registry.Now = t.Meter, p.Clock.Sent
 	sealer, err := seal.Dial(registry, p.Clock.Observe)
 	if err != nil {
 		return nil, err

@@ -187,8 +187,18 @@ func (r *run) serve(ctx context.Context) (failed <-chan error, err error) {
 	return ended, nil
 }
 
-// preStop takes the process out of service and lets the services drain.
+// preStop takes the process out of service: it says that it stops, serves until that must have been heard,
+// ends its streams, and lets the services drain.
 func (r *run) preStop(ctx context.Context) error {
+	r.stopping.announce()
+	if delay := r.p.Common.StopDelay; delay > 0 {
+		heard := time.NewTimer(delay)
+		defer heard.Stop()
+		select {
+		case <-heard.C:
+		case <-ctx.Done():
+		}
+	}
 	r.stopping.begin()
 	var errs []error
 	for _, s := range r.services {

@@ -66,7 +66,7 @@ func platform(t *testing.T, brokers []string, change ...func(*app.Common)) *app.
 	common.Data = t.TempDir()
 	common.Listen, common.Registry.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	common.Kafka.Brokers, common.Kafka.Partitions, common.Kafka.Prefix = brokers, 1, "test."
-	common.LogLevel = "error"
+	common.LogLevel, common.StopDelay = "error", 0
 	for _, f := range change {
 		f(&common)
 	}
@@ -175,6 +175,58 @@ func TestRunStartsInOrderAndStopsInReverse(t *testing.T) {
 	before("close b", "close a")
 	_, err := http.Get(r.url + "/healthz")
 	require.Error(t, err, "nothing listens any more")
+}
+
+// TestWhatStopsServesUntilItIsHeardOf: whoever routes by /readyz refuses nobody, and streams end only then.
+func TestWhatStopsServesUntilItIsHeardOf(t *testing.T) {
+	const delay = time.Second
+	p := platform(t, bustest.EmbeddedCluster(t).Addrs, func(c *app.Common) { c.StopDelay = delay })
+	drained := make(chan struct{})
+	streaming, streamed := make(chan struct{}), make(chan struct{})
+	r := run(t, p, unit("a", &app.Parts{
+		Routes: []app.Route{
+			{Pattern: "GET /v1/x", Public: true, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})},
+			{Pattern: "GET /v1/stream", Public: true, Stream: true, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				close(streaming)
+				<-r.Context().Done()
+			})},
+		},
+		PreStop: func(context.Context) error { close(drained); return nil },
+	}))
+	go func() {
+		defer close(streamed)
+		get(t, r.url+"/v1/stream")
+	}()
+	<-streaming
+	began, stopped := time.Now(), make(chan error, 1)
+	go func() { stopped <- r.stop() }()
+	require.Eventually(t, func() bool {
+		status, _, _ := get(t, r.url+"/readyz")
+		return status == http.StatusServiceUnavailable
+	}, delay/2, time.Millisecond)
+	for time.Since(began) < delay*3/4 {
+		status, _, _ := get(t, r.url+"/v1/x")
+		require.Equal(t, http.StatusOK, status)
+		select {
+		case <-drained:
+			t.Fatal("it drains while it is still given requests")
+		case <-streamed:
+			t.Fatal("the stream ended while its client would come back here")
+		default:
+		}
+	}
+	<-streamed
+	require.NoError(t, <-stopped)
+	require.GreaterOrEqual(t, time.Since(began), delay)
+	<-drained
+}
+
+// TestAClockThatIsWrongIsSetByTheRegistry: whatever this machine's clock says.
+func TestAClockThatIsWrongIsSetByTheRegistry(t *testing.T) {
+	p := platform(t, []string{"127.0.0.1:1"}, func(c *app.Common) { c.ClockOffset = -time.Hour })
+	require.WithinDuration(t, time.Now().Add(-time.Hour), p.Clock.Now(), time.Minute)
+	p.Clock.Observe(p.Clock.Sent(), time.Now())
+	require.WithinDuration(t, time.Now(), p.Clock.Now(), time.Second)
 }
 
 func TestRunUnwindsWhatItStarted(t *testing.T) {

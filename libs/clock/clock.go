@@ -55,7 +55,7 @@ func (c *Clock) Observe(sent time.Time, registry time.Time) {
 	c.set.CompareAndSwap(set, &setting{local: received, mesh: now}) // else another answer has just corrected it
 }
 
-// Sent is the local time to hand to Observe.
+// Sent is the local time to hand to Observe, and the registry's own.
 func (c *Clock) Sent() time.Time { return c.local() }
 
 func (c *Clock) local() time.Time {

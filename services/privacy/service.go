@@ -64,9 +64,9 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 		return nil, errors.Join(err, keeper.Close())
 	}
 	tables := erasure.NewTables(d.Bus)
-	collector := erasure.NewCollector(d.Bus, tables.Holders, time.Now)
+	collector := erasure.NewCollector(d.Bus, tables.Holders, d.Clock.Sent)
 	reg, err := registry.Open(ctx, cfg.Registry, registry.Deps{
-		DB: registryDB, Keys: keys, Bus: d.Bus, Holders: collector, Log: d.Log, Meter: d.Meter, Now: time.Now,
+		DB: registryDB, Keys: keys, Bus: d.Bus, Holders: collector, Log: d.Log, Meter: d.Meter, Now: d.Clock.Sent,
 	})
 	if err != nil {
 		return nil, errors.Join(err, keeper.Close())

@@ -18,6 +18,7 @@ import (
 // bad settings of the common part, and what is told of each.
 var bad = map[string]string{
 	"TRIBUTARY_STOP_TIMEOUT=soon":             "TRIBUTARY_STOP_TIMEOUT: must be a duration",
+	"TRIBUTARY_STOP_DELAY=1h":                 "TRIBUTARY_STOP_DELAY: must not be negative, and less than",
 	"TRIBUTARY_MAX_REQUESTS=-1":               "TRIBUTARY_MAX_REQUESTS: must be at least 1",
 	"TRIBUTARY_SECRET=canary-short":           "TRIBUTARY_SECRET: must have at least 32 characters",
 	"TRIBUTARY_PUBLIC_URL=canary":             "TRIBUTARY_PUBLIC_URL: must be an http",

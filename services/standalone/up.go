@@ -53,6 +53,7 @@ func prepare(environ []string) (*mesh, error) {
 		faults, port = append(faults, errors.New("PORT: must be a port's number")), "0"
 	}
 	m.common.Listen = "127.0.0.1:" + port
+	m.common.StopDelay = 0 // nothing routes to it
 	data, keeper, err := folder(lookup(environ, "TRIBUTARY_DATA", m.common.Data))
 	if err != nil {
 		faults = append(faults, fmt.Errorf("TRIBUTARY_DATA: %w", err))
