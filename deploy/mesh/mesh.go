@@ -8,14 +8,11 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // Config of a Mesh.
@@ -24,9 +21,16 @@ type Config struct {
 	Bin string
 	// Data is the folder for everything that it writes.
 	Data string
-	// Real runs one process a service, on Kafka and PostgreSQL (`make services`), behind a front that routes
-	// by path; otherwise one process does it all.
+	// Real runs every service in a process of its own, on Kafka and PostgreSQL, behind a front that routes by
+	// path; otherwise one process does it all.
 	Real bool
+	// Parts that it stands on with Real; nil: those of `make services`.
+	Parts *Parts
+	// Replicas of each service with Real; 0: one.
+	Replicas int
+	// Wires puts one between each process and each part that it stands on, and the key registry. It needs
+	// Parts with as many doors as there are processes.
+	Wires bool
 	// Only are the services that are run; empty: all. With Real alone.
 	Only []string
 	// Untraced writes no spans: a trace file costs more than what is traced.
@@ -40,28 +44,15 @@ type Config struct {
 // Mesh is a mesh that is run.
 type Mesh struct {
 	// URL is where it is reached.
-	URL string
-
+	URL       string
 	cfg       Config
-	keyDir    string
 	processes []*Process
 	real      *realParts // nil where one process does it all
 }
 
-// Process is one of its processes.
-type Process struct {
-	Name, URL string
-	// Profiles is where Go's profiles of it are; "" where the mesh is not Profiled.
-	Profiles string
-
-	env  map[string]string
-	cmd  *exec.Cmd
-	done chan error
-}
-
 // New plans a mesh; Start starts it, and Close leaves nothing of it but its folder.
 func New(cfg Config) (*Mesh, error) {
-	m := &Mesh{cfg: cfg, keyDir: cfg.Data}
+	m := &Mesh{cfg: cfg}
 	env := maps.Clone(cfg.Settings)
 	if env == nil {
 		env = map[string]string{}
@@ -81,10 +72,16 @@ func New(cfg Config) (*Mesh, error) {
 		return nil, err
 	}
 	maps.Copy(env, map[string]string{"TRIBUTARY_DATA": cfg.Data, "PORT": port, "TRIBUTARY_PUBLIC_URL": m.URL})
-	m.processes = []*Process{{Name: "tributary", URL: m.URL, env: env}}
+	m.processes = []*Process{{
+		Name: standalone, Service: standalone, URL: m.URL, env: env,
+		command: []string{filepath.Join(cfg.Bin, standalone), "up"}, log: filepath.Join(cfg.Data, standalone+".log"),
+	}}
 	m.profile()
 	return m, nil
 }
+
+// standalone is the binary that is all services.
+const standalone = "tributary"
 
 // profile gives each process an address for its profiles, where they are wanted.
 func (m *Mesh) profile() {
@@ -106,78 +103,25 @@ func FreeAddress() (url, address string) {
 	return "http://" + l.Addr().String(), l.Addr().String()
 }
 
-// Start starts every process and waits until each is ready.
+// Start starts every process that does not run and waits until each is ready.
 func (m *Mesh) Start(ctx context.Context) error {
 	for _, p := range m.processes {
-		if err := m.launch(p); err != nil {
+		if err := p.begin(); err != nil {
 			return err
 		}
 	}
 	for _, p := range m.processes {
 		if err := p.awaitReady(ctx); err != nil {
-			return fmt.Errorf("%s: %w (see its log)", p.Name, err)
+			return err
 		}
 	}
 	return nil
-}
-
-func (m *Mesh) launch(p *Process) error {
-	command := []string{filepath.Join(m.cfg.Bin, p.Name)}
-	if p.Name == "tributary" {
-		command = append(command, "up")
-	}
-	return p.start(command, filepath.Join(m.cfg.Data, p.Name+".log"))
-}
-
-func (p *Process) start(command []string, logFile string) error {
-	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()                                // the process has its own
-	p.cmd = exec.Command(command[0], command[1:]...) //nolint:noctx // ended by stop and kill
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	for _, inherited := range os.Environ() {
-		if !strings.HasPrefix(inherited, "TRIBUTARY_") && !strings.HasPrefix(inherited, "PORT=") {
-			p.cmd.Env = append(p.cmd.Env, inherited)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.env)) {
-		p.cmd.Env = append(p.cmd.Env, name+"="+p.env[name])
-	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
-	ended, cmd := make(chan error, 1), p.cmd
-	p.done = ended
-	go func() { ended <- cmd.Wait() }()
-	return nil
-}
-
-func (p *Process) awaitReady(ctx context.Context) error {
-	var ended error
-	err := Eventually(ctx, 60*time.Second, func() error {
-		select {
-		case err := <-p.done:
-			p.done <- err
-			ended = fmt.Errorf("it ended: %w", err)
-			return nil
-		default:
-		}
-		status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/readyz", http.Header{}, nil)
-		if err == nil && status != 200 {
-			err = fmt.Errorf("not ready: %s", body)
-		}
-		return err
-	})
-	return errors.Join(ended, err)
 }
 
 // Stop asks every process to end, and waits.
 func (m *Mesh) Stop(ctx context.Context) error {
 	for _, p := range m.processes {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM) // one that ended is found below
+		_ = p.signal(syscall.SIGTERM) // one that ended is found below
 	}
 	for _, p := range m.processes {
 		if err := p.awaitEnd(ctx); err != nil {
@@ -187,31 +131,13 @@ func (m *Mesh) Stop(ctx context.Context) error {
 	return nil
 }
 
-// awaitEnd of a process that was told to end, well.
-func (p *Process) awaitEnd(ctx context.Context) error {
-	select {
-	case err := <-p.done:
-		p.done <- err
-		if err != nil {
-			return fmt.Errorf("%s did not end well: %w", p.Name, err)
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // Kill ends every process with SIGKILL and waits until each is gone.
 func (m *Mesh) Kill() {
 	for _, p := range m.processes {
-		if p.done != nil {
-			_ = p.cmd.Process.Kill() // one that ended needs none
-		}
+		_ = p.signal(syscall.SIGKILL) // one that ended needs none
 	}
 	for _, p := range m.processes {
-		if p.done != nil {
-			p.done <- <-p.done
-		}
+		_ = p.Kill() // never fails
 	}
 }
 
@@ -227,7 +153,7 @@ func (m *Mesh) Close(ctx context.Context) error {
 // Set changes a setting of every process, for its next start.
 func (m *Mesh) Set(name, value string) {
 	for _, p := range m.processes {
-		p.env[name] = value
+		p.Set(name, value)
 	}
 }
 
@@ -241,7 +167,7 @@ func (m *Mesh) Pause() (resume func(), err error) {
 	signal := func(s syscall.Signal) error {
 		var errs []error
 		for _, p := range m.processes {
-			errs = append(errs, p.cmd.Process.Signal(s))
+			errs = append(errs, p.signal(s))
 		}
 		return errors.Join(errs...)
 	}
@@ -250,7 +176,13 @@ func (m *Mesh) Pause() (resume func(), err error) {
 
 // Client makes a client with the owner's key, which it wants in a file that is nobody else's.
 func (m *Mesh) Client() (*Client, error) {
-	path := filepath.Join(m.keyDir, "api-key")
+	path := filepath.Join(m.cfg.Data, "api-key")
+	for _, p := range m.Of("connect") { // the one that was first has made it
+		own := filepath.Join(p.env["TRIBUTARY_DATA"], "api-key")
+		if _, err := os.Stat(own); err == nil {
+			path = own
+		}
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

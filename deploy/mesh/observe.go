@@ -16,22 +16,32 @@ import (
 func (m *Mesh) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
 	var sum float64
 	for _, p := range m.processes {
-		status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/metrics", http.Header{}, nil)
-		if err != nil || status != 200 {
-			return 0, fmt.Errorf("/metrics: %d %w", status, err)
+		value, err := p.Metric(ctx, name, labels...)
+		if err != nil {
+			return 0, err
 		}
-		lines := bufio.NewScanner(bytes.NewReader(body))
-		for lines.Scan() {
-			rest, ok := strings.CutPrefix(lines.Text(), name)
-			if !ok || (rest[0] != '{' && rest[0] != ' ') || slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(rest, l) }) {
-				continue
-			}
-			value, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
-			if err != nil {
-				return 0, err
-			}
-			sum += value
+		sum += value
+	}
+	return sum, nil
+}
+
+// Metric sums a metric of the process over the series that have every label given.
+func (p *Process) Metric(ctx context.Context, name string, labels ...string) (sum float64, err error) {
+	status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/metrics", http.Header{}, nil)
+	if err != nil || status != 200 {
+		return 0, fmt.Errorf("/metrics of %s: %d %w", p.Name, status, err)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(body))
+	for lines.Scan() {
+		rest, ok := strings.CutPrefix(lines.Text(), name)
+		if !ok || (rest[0] != '{' && rest[0] != ' ') || slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(rest, l) }) {
+			continue
 		}
+		value, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += value
 	}
 	return sum, nil
 }
@@ -71,5 +81,5 @@ func (m *Mesh) Written() []string {
 	if m.real == nil {
 		return []string{m.cfg.Data}
 	}
-	return append([]string{m.cfg.Data}, m.real.written...)
+	return append([]string{m.cfg.Data}, m.real.parts.written...)
 }

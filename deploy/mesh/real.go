@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,15 +20,16 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // makes the databases
 
 	"tributary.dev/libs/bus/bustest"
+	"tributary.dev/libs/wire"
 )
 
-// realParts are what a mesh of one process a service stands on: Kafka and PostgreSQL as `make services`
-// runs them, with topics and databases of its own, and a front that routes by path.
+// realParts are what a mesh of one process a service has of Kafka and PostgreSQL for its own: topics and
+// databases; and a front that routes by path.
 type realParts struct {
-	kafka, server string
-	name          string   // begins its databases' names, and its topics'
-	written       []string // folders of Kafka and PostgreSQL
-	front         *http.Server
+	parts *Parts
+	name  string // begins its databases' names, and its topics'
+	front *front
+	wires []*wire.Wire
 }
 
 // databases of the services.
@@ -48,19 +47,18 @@ var services = []struct {
 	{"sms", []string{"/webhooks/sms/", "/media/sms/"}},
 }
 
-// planReal makes databases, the front and the settings of one process a service.
-func (m *Mesh) planReal(env map[string]string) error {
-	r := &realParts{
-		kafka: os.Getenv("TRIBUTARY_TEST_KAFKA"), server: os.Getenv("TRIBUTARY_TEST_POSTGRES"),
-		name: "mesh_" + strconv.FormatInt(time.Now().UnixNano(), 36),
-	}
-	if r.kafka == "" || r.server == "" {
-		return errors.New("real parts need Kafka and PostgreSQL: make services, and source .services/env")
+// registryService is the one that has the key registry.
+const registryService = "privacy"
+
+// planReal makes databases, the front and the settings of one process a service and replica.
+func (m *Mesh) planReal(env map[string]string) (err error) {
+	r := &realParts{parts: m.cfg.Parts, name: "mesh_" + strconv.FormatInt(time.Now().UnixNano(), 36)}
+	if r.parts == nil {
+		if r.parts, err = SharedParts(); err != nil {
+			return err
+		}
 	}
 	m.real = r
-	if err := r.find(); err != nil {
-		return err
-	}
 	for _, name := range databases {
 		if err := r.admin("CREATE DATABASE " + r.database(name)); err != nil {
 			return err
@@ -71,96 +69,157 @@ func (m *Mesh) planReal(env map[string]string) error {
 		return err
 	}
 	m.URL = "http://" + l.Addr().String()
-	_, registry := FreeAddress()
-	if env["TRIBUTARY_KAFKA_PARTITIONS"] == "" {
-		env["TRIBUTARY_KAFKA_PARTITIONS"] = "4"
-	}
 	maps.Copy(env, map[string]string{
 		"TRIBUTARY_PUBLIC_URL": m.URL, "TRIBUTARY_SECRET": random(), "TRIBUTARY_KEEPER_URL": "base64key://" + random(),
-		"TRIBUTARY_KAFKA_BROKERS": r.kafka, "TRIBUTARY_KAFKA_PREFIX": r.name + ".",
-		"TRIBUTARY_DATABASE_URL":     r.url("{name}"),
-		"TRIBUTARY_BUCKET_URL":       "file://" + filepath.Join(m.cfg.Data, "bucket"),
-		"TRIBUTARY_REGISTRY_ADDRESS": registry,
+		"TRIBUTARY_KAFKA_BROKERS": r.parts.kafka, "TRIBUTARY_KAFKA_PREFIX": r.name + ".",
+		"TRIBUTARY_DATABASE_URL": r.url("{name}"),
+		"TRIBUTARY_BUCKET_URL":   "file://" + filepath.Join(m.cfg.Data, "bucket"),
 	})
-	tokens := make([]string, len(services))
-	front := http.NewServeMux()
-	for i, s := range services {
-		own := maps.Clone(env)
-		service, listen := FreeAddress()
-		token := random()
-		tokens[i] = s.name + ":" + token
-		maps.Copy(own, map[string]string{
-			"TRIBUTARY_DATA": filepath.Join(m.cfg.Data, s.name), "TRIBUTARY_LISTEN": listen, "TRIBUTARY_REGISTRY_TOKEN": token,
-		})
-		if !m.cfg.Untraced {
-			own["TRIBUTARY_TRACE_FILE"] = filepath.Join(m.cfg.Data, s.name+"-traces.jsonl")
-		}
-		if len(m.cfg.Only) == 0 || slices.Contains(m.cfg.Only, s.name) {
-			m.processes = append(m.processes, &Process{Name: s.name, URL: service, env: own})
-		}
-		target, err := url.Parse(service)
-		if err != nil {
-			return err
-		}
-		proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
-		for _, path := range s.paths {
-			front.Handle(path, proxy)
-			if !strings.HasSuffix(path, "/") {
-				front.Handle(path+"/", proxy)
-			}
-		}
-		if i == 0 {
-			front.Handle("/", proxy)
+	delay := "0s" // nothing else would be asked meanwhile
+	if m.cfg.Replicas > 1 {
+		delay = (lookEvery + lookFor).String()
+	}
+	for name, value := range map[string]string{"TRIBUTARY_KAFKA_PARTITIONS": "4", "TRIBUTARY_STOP_DELAY": delay} {
+		if env[name] == "" {
+			env[name] = value
 		}
 	}
-	m.keyDir = filepath.Join(m.cfg.Data, "connect")
-	for _, p := range m.processes {
-		if p.Name == "privacy" {
-			maps.Copy(p.env, map[string]string{
-				"TRIBUTARY_REGISTRY_LISTEN": registry, "TRIBUTARY_REGISTRY_TOKENS": strings.Join(tokens, ","),
-				"TRIBUTARY_REGISTRY_KEEPER_URL": "base64key://" + random(),
+	m.plan(env)
+	if r.front, err = newFront(l, m.processes); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if m.cfg.Wires {
+		return m.wireAll()
+	}
+	return m.reachRegistry()
+}
+
+// plan makes a process for each service and replica, with settings of its own.
+func (m *Mesh) plan(env map[string]string) {
+	tokens := make([]string, len(services))
+	keeper := random()
+	for i, s := range services {
+		token := random()
+		tokens[i] = s.name + ":" + token
+		if len(m.cfg.Only) > 0 && !slices.Contains(m.cfg.Only, s.name) {
+			continue
+		}
+		for n := range max(1, m.cfg.Replicas) {
+			name := s.name
+			if n > 0 {
+				name += "-" + strconv.Itoa(n+1)
+			}
+			url, listen := FreeAddress()
+			own := maps.Clone(env)
+			maps.Copy(own, map[string]string{
+				"TRIBUTARY_DATA": filepath.Join(m.cfg.Data, name), "TRIBUTARY_LISTEN": listen, "TRIBUTARY_REGISTRY_TOKEN": token,
+			})
+			if !m.cfg.Untraced {
+				own["TRIBUTARY_TRACE_FILE"] = filepath.Join(m.cfg.Data, name+"-traces.jsonl")
+			}
+			m.processes = append(m.processes, &Process{
+				Name: name, Service: s.name, URL: url, env: own,
+				command: []string{filepath.Join(m.cfg.Bin, s.name)}, log: filepath.Join(m.cfg.Data, name+".log"),
 			})
 		}
 	}
-	r.front = &http.Server{Handler: front, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = r.front.Serve(l) }() // ends with remove
+	for _, p := range m.Of(registryService) {
+		_, registry := FreeAddress()
+		maps.Copy(p.env, map[string]string{
+			"TRIBUTARY_REGISTRY_LISTEN": registry, "TRIBUTARY_REGISTRY_TOKENS": strings.Join(tokens, ","),
+			"TRIBUTARY_REGISTRY_KEEPER_URL": "base64key://" + keeper,
+			"TRIBUTARY_REGISTRY_KEYSTORE":   filepath.Join(m.cfg.Data, "keystore"), // which the replicas share
+		})
+	}
+}
+
+// reachRegistry tells every process the one registry, or what balances several.
+func (m *Mesh) reachRegistry() error {
+	replicas := m.Of(registryService)
+	_, address := FreeAddress() // where none is, nobody answers
+	if len(replicas) == 1 {
+		address = replicas[0].env["TRIBUTARY_REGISTRY_LISTEN"]
+	}
+	if len(replicas) > 1 {
+		w, err := m.real.wire(m.real.front.dialRegistry)
+		if err != nil {
+			return err
+		}
+		address = w.Addr()
+	}
+	m.Set("TRIBUTARY_REGISTRY_ADDRESS", address)
 	return nil
+}
+
+// wireAll puts wires between every process and what it stands on.
+func (m *Mesh) wireAll() error {
+	r := m.real
+	if len(r.parts.doors) < len(m.processes) {
+		return fmt.Errorf("%d processes need as many doors to Kafka, not %d", len(m.processes), len(r.parts.doors))
+	}
+	database, err := r.parts.databaseAddr()
+	if err != nil {
+		return err
+	}
+	for i, p := range m.processes {
+		p.Broker = r.parts.doors[i].Wire
+		p.Broker.Mend() // another mesh may have had it
+		if p.Registry, err = r.wire(r.front.dialRegistry); err != nil {
+			return err
+		}
+		p.Database, err = r.wire(func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", database)
+		})
+		if err != nil {
+			return err
+		}
+		p.Set("TRIBUTARY_KAFKA_BROKERS", p.Broker.Addr())
+		p.Set("TRIBUTARY_REGISTRY_ADDRESS", p.Registry.Addr())
+		p.Set("TRIBUTARY_DATABASE_URL", strings.Replace(p.env["TRIBUTARY_DATABASE_URL"], "@"+database+"/", "@"+p.Database.Addr()+"/", 1))
+	}
+	return nil
+}
+
+// wire makes one that ends with the mesh.
+func (r *realParts) wire(connect func(ctx context.Context) (net.Conn, error)) (*wire.Wire, error) {
+	w := &wire.Wire{}
+	if err := w.Listen("127.0.0.1:0", connect); err != nil {
+		return nil, err
+	}
+	r.wires = append(r.wires, w)
+	return w, nil
 }
 
 // remove drops the databases, deletes the topics and closes the front.
 func (r *realParts) remove(ctx context.Context) error {
 	var errs []error
 	if r.front != nil {
-		errs = append(errs, r.front.Close())
+		errs = append(errs, r.front.close())
+	}
+	for _, w := range r.wires {
+		w.Close()
 	}
 	for _, name := range append(databases, backedUp+"_backup") {
 		errs = append(errs, r.admin("DROP DATABASE IF EXISTS "+r.database(name)+" WITH (FORCE)"))
 	}
-	return errors.Join(append(errs, bustest.DeleteTopics(ctx, strings.Split(r.kafka, ","), r.name+"."))...)
+	return errors.Join(append(errs, bustest.DeleteTopics(ctx, strings.Split(r.parts.kafka, ","), r.name+"."))...)
 }
 
-// find where Kafka and PostgreSQL write.
-func (r *realParts) find() error {
-	folder := os.Getenv("TRIBUTARY_SERVICES")
-	if folder == "" {
-		folder = ".services"
+// Prefix stands before the names of its topics; "" where it is one process.
+func (m *Mesh) Prefix() string {
+	if m.real == nil {
+		return ""
 	}
-	return withDatabase(r.server, func(db *sql.DB) error {
-		data, err := texts(context.Background(), db, "SHOW data_directory")
-		if err == nil {
-			r.written = []string{filepath.Join(folder, "kafka"), filepath.Dir(data[0])} // the log lies beside the data
-		}
-		return err
-	})
+	return m.real.name + "."
 }
 
 func (r *realParts) database(name string) string { return r.name + "_" + name }
 
 // url of a database; {name} stays as it is.
 func (r *realParts) url(name string) string {
-	u, err := url.Parse(r.server)
+	u, err := url.Parse(r.parts.server)
 	if err != nil {
-		return r.server // opening it says why
+		return r.parts.server // opening it says why
 	}
 	u.Path = "/" + r.database("NAME")
 	return strings.Replace(u.String(), "NAME", name, 1)
@@ -168,7 +227,7 @@ func (r *realParts) url(name string) string {
 
 // admin runs statements outside the mesh's databases.
 func (r *realParts) admin(statements ...string) error {
-	return withDatabase(r.server, func(db *sql.DB) error {
+	return withDatabase(r.parts.server, func(db *sql.DB) error {
 		for _, s := range statements {
 			if _, err := db.ExecContext(context.Background(), s); err != nil {
 				return err
