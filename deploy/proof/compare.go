@@ -103,6 +103,7 @@ type shownConversation struct {
 type shownMessage struct {
 	ID         string      `json:"id"`
 	Direction  string      `json:"direction"`
+	Status     *string     `json:"status"`
 	Content    string      `json:"content"`
 	Text       string      `json:"text"`
 	ExternalID string      `json:"external_id"`
@@ -157,8 +158,9 @@ type comparison struct {
 
 	mu sync.Mutex
 	difference
-	conversations []bool            // those that were shown
-	contacts      map[string]string // who a contact is, and back
+	conversations []bool             // those that were shown
+	contacts      map[string]string  // who a contact is, and back
+	answers       map[messageID]bool // replies that were shown
 }
 
 // readers read conversations at once.
@@ -166,7 +168,7 @@ const readers = 4
 
 // compare reads every conversation once.
 func (r *run) compare(ctx context.Context) (difference, error) {
-	c := &comparison{r: r, conversations: make([]bool, r.traffic.conversations), contacts: map[string]string{}}
+	c := &comparison{r: r, conversations: make([]bool, r.traffic.conversations), contacts: map[string]string{}, answers: map[messageID]bool{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ids := make(chan shownConversation, readers)
@@ -226,6 +228,7 @@ func (c *comparison) absent() {
 			c.add(d)
 		}
 	}
+	c.unanswered()
 }
 
 // conversation compares one that is shown.
@@ -240,7 +243,8 @@ func (c *comparison) conversation(shown shownConversation, messages []shownMessa
 	var order ordering
 	for i := range messages {
 		m := &messages[i]
-		if m.Direction != "inbound" {
+		if m.Direction == "outbound" {
+			c.replies(&d, shown.ID, m)
 			continue
 		}
 		n, at, ok := c.r.traffic.placeOf(m.ExternalID)
@@ -251,6 +255,7 @@ func (c *comparison) conversation(shown shownConversation, messages []shownMessa
 		if number < 0 {
 			number = n
 			acts = c.r.traffic.expect(n, c.r.ledger, acts, x)
+			c.know(n, acts, messages)
 			if !c.first(n) {
 				d.doubled++
 				d.example("conversation %d is shown twice", n)
@@ -315,10 +320,9 @@ func (o *ordering) follows(r *run, conversation, at int) bool {
 		o.last = max(o.last, at+1)
 		return ok
 	}
-	event := conversation*perConversation + at
-	accepted := r.ledger.accepted[event].Load()
+	sent, accepted := r.ledger.when(conversation*perConversation + at)
 	ok := accepted == 0 || accepted >= o.begun
-	o.begun = max(o.begun, r.ledger.sent[event].Load())
+	o.begun = max(o.begun, sent)
 	return ok
 }
 
@@ -327,20 +331,25 @@ func (o *ordering) gap(r *run, conversation, at int) string {
 	if r.traffic.medium(conversation) != text {
 		return ""
 	}
-	return fmt.Sprintf(": it was answered %d µs before that was sent", o.begun-r.ledger.accepted[conversation*perConversation+at].Load())
+	_, accepted := r.ledger.when(conversation*perConversation + at)
+	return fmt.Sprintf(": it was answered %d µs before that was sent", o.begun-accepted)
 }
 
 // message compares one.
 func (c *comparison) message(d *difference, n, at int, m *shownMessage, x *expectedMessage) {
 	if id, ok := parseID([]byte(m.ID)); ok {
 		shown, seen := c.r.stream.when(id)
-		if accepted := c.r.ledger.accepted[n*perConversation+at].Load(); seen && accepted > 0 {
+		if _, accepted := c.r.ledger.when(n*perConversation + at); seen && accepted > 0 {
 			d.late = max(d.late, time.Duration(shown-accepted)*time.Microsecond)
 		} else if !seen {
 			d.fault("the stream never told of message %d/%d", n, at)
 		}
 	}
-	c.isFrom(d, n, x.who, m.Sender)
+	if person := c.r.traffic.person(n, x.who); !c.is(person, m.Sender.ContactID) {
+		d.fault("message %d/%d is shown as from %s, and %s wrote it", n, at, m.Sender.ContactID, person)
+	} else if name := m.Sender.Name; name != "" && name != person && name != nameOf(person) {
+		d.fault("message %d/%d is shown as from %q, and %s wrote it", n, at, name, person)
+	}
 	switch gone := m.DeletedAt != nil; {
 	case gone && x.deleted == not:
 		d.fault("message %d/%d is shown as deleted", n, at)
@@ -411,20 +420,25 @@ func (c *comparison) reactions(d *difference, n, at int, m *shownMessage, x *exp
 	}
 }
 
-// isFrom wants a sender to be a person, and nobody else.
-func (c *comparison) isFrom(d *difference, n, who int, s shownSender) {
-	person := c.r.traffic.person(n, who)
-	if !c.is(person, s.ContactID) {
-		d.fault("conversation %d shows %s as the sender of what %s wrote", n, s.ContactID, person)
+// know who the senders of a conversation's messages are.
+func (c *comparison) know(conversation int, acts []act, messages []shownMessage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range messages {
+		n, at, ok := c.r.traffic.placeOf(messages[i].ExternalID)
+		contact := messages[i].Sender.ContactID
+		if !ok || n != conversation || messages[i].Direction == "outbound" || contact == "" {
+			continue
+		}
+		if person := c.r.traffic.person(n, acts[at].who); c.contacts[person] == "" && c.contacts[contact] == "" {
+			c.contacts[person], c.contacts[contact] = contact, person
+		}
 	}
 }
 
-// is tells whether a contact is a person: each person is one contact all the time, and no other is.
+// is tells whether a contact is a person, and the person this contact.
 func (c *comparison) is(person, contact string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.contacts[person]; !known && c.contacts[contact] == "" && contact != "" {
-		c.contacts[person], c.contacts[contact] = contact, person
-	}
 	return c.contacts[person] == contact && c.contacts[contact] == person
 }

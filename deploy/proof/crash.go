@@ -12,6 +12,9 @@ func crash() scenario {
 		name: "crash", harm: "kill -9 at random moments, also while it starts and catches up",
 		parts: []string{embedded}, small: 1000,
 		run: func(ctx context.Context, r *run) error {
+			if err := r.answer(ctx); err != nil {
+				return err
+			}
 			kills := min(max(r.size/1000, 3), 40)
 			begun := 0
 			err := r.under(ctx, func(ctx context.Context) error {

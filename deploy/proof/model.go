@@ -44,11 +44,11 @@ func (t *traffic) expect(conversation int, l *ledger, acts []act, x *expected) [
 		x.messages[at] = expectedMessage{text: at, newer: x.messages[at].newer[:0], reactions: x.messages[at].reactions[:0]}
 	}
 	for _, a := range acts {
-		sent, accepted := l.wasSent(conversation*perConversation+a.at), l.wasAccepted(conversation*perConversation+a.at)
-		m := &x.messages[a.target]
-		if !sent {
+		sentAt, acceptedAt := l.when(conversation*perConversation + a.at)
+		if sentAt == 0 {
 			continue
 		}
+		m, accepted := &x.messages[a.target], acceptedAt > 0
 		switch a.kind {
 		case message, mention:
 			m.may, m.must, m.who = true, m.must || accepted, a.who

@@ -80,6 +80,9 @@ type run struct {
 	ledger  *ledger
 	stream  *stream
 	sender  *sender
+	replies replies
+	// receipts are the webhooks that tell what became of replies: they are numbered behind the traffic's.
+	receipts []webhook
 
 	mu   sync.Mutex
 	told []string
@@ -117,7 +120,8 @@ func (s scenario) carryOut(ctx context.Context, o options) (result, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Accepted, out.LateMSMax, out.Seconds = r.ledger.count(), shown.late.Milliseconds(), time.Since(begun).Seconds()
+	out.Accepted = r.ledger.count() + r.replies.count()
+	out.LateMSMax, out.Seconds = shown.late.Milliseconds(), time.Since(begun).Seconds()
 	out.Lost, out.Doubled, out.Disordered = shown.lost, shown.doubled, shown.disordered
 	out.Broken = append(append(shown.broken, r.stream.broken()...), r.told...)
 	return out, nil
@@ -153,7 +157,7 @@ func (r *run) broken(format string, a ...any) {
 // load delivers all traffic.
 func (r *run) load(ctx context.Context) error { return r.under(ctx, nil) }
 
-// under delivers all traffic, and meanwhile harms the mesh. Its ctx ends when all is delivered; harm leaves
+// under delivers all traffic (one webhook in eight twice), and meanwhile harms the mesh. Its ctx ends when all is delivered; harm leaves
 // the mesh running.
 func (r *run) under(ctx context.Context, harm func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -172,7 +176,7 @@ func (r *run) under(ctx context.Context, harm func(ctx context.Context) error) e
 			}
 		})
 	}
-	err := r.sender.deliverAll(ctx, r.traffic.schedule())
+	err := r.sender.deliverAll(ctx, shuffled(r.ledger.size(), 8, r.seed, 0))
 	loaded()
 	harmer.Wait()
 	if harmed != nil {

@@ -51,16 +51,16 @@ func (s *sender) deliverAll(ctx context.Context, order []uint32) error {
 
 // deliver sends one webhook. That of an event which was accepted before is sent as Slack repeats itself.
 func (s *sender) deliver(ctx context.Context, event int, acts []act) error {
-	path, body, sign := s.r.traffic.webhook(event, s.r.world, acts)
-	again := s.r.ledger.wasSent(event)
+	hook := s.r.webhook(event, acts)
+	sent, _ := s.r.ledger.when(event)
 	for try := 1; ; try++ {
-		header := sign()
-		if again || try > 1 {
+		header := hook.sign()
+		if sent > 0 || try > 1 {
 			header.Set("X-Slack-Retry-Num", strconv.Itoa(min(try, 3)))
 			header.Set("X-Slack-Retry-Reason", "http_timeout")
 		}
 		s.r.ledger.send(event)
-		status, err := s.r.api.Webhook(ctx, path, header, body)
+		status, err := s.r.api.Webhook(ctx, hook.path, header, hook.body)
 		switch {
 		case err == nil && status/100 == 2:
 			s.r.ledger.accept(event)

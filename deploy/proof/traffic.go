@@ -27,7 +27,7 @@ type act struct {
 	at int
 	// target is the place of the message that it is about; of a message its own.
 	target int
-	// who does it.
+	// who does it: one who has written before.
 	who int
 	// emoji of a reaction.
 	emoji string
@@ -93,13 +93,13 @@ func (t *traffic) script(conversation int, acts []act) []act {
 			case dice < 20:
 				a.kind, a.target, a.who = edit, target, acts[target].who
 			case dice < 32:
-				a.kind, a.target, a.emoji = reaction, target, emojis[random.IntN(3)]
+				a.kind, a.target, a.who, a.emoji = reaction, target, acts[random.IntN(at)].who, emojis[random.IntN(3)]
 			case dice < 36:
-				a.kind, a.target, a.emoji = withdrawn, target, emojis[random.IntN(3)]
+				a.kind, a.target, a.who, a.emoji = withdrawn, target, acts[random.IntN(at)].who, emojis[random.IntN(3)]
 			case dice < 40 && t.medium(conversation) == thread:
 				a.kind, a.target, a.who = mention, target, acts[target].who
-			case dice < 45 && target > 0: // without its first message a thread has no time
-				a.kind, a.target = deletion, target
+			case dice < 45 && target > 0: // of a thread's first message a deletion is told otherwise
+				a.kind, a.target, a.who = deletion, target, acts[target].who
 				gone[target] = true
 			}
 		}
@@ -108,15 +108,14 @@ func (t *traffic) script(conversation int, acts []act) []act {
 	return acts
 }
 
-// schedule is the order that webhooks are sent in: all events shuffled, and one in eight a second time.
-func (t *traffic) schedule() []uint32 {
-	random := rand.New(rand.NewPCG(t.seed, 1<<63))
-	n := t.events()
-	order := make([]uint32, 0, n+n/8)
+// shuffled numbers from 0 to n, and one in repeat of them a second time; as many orders as salts.
+func shuffled(n, repeat int, seed, salt uint64) []uint32 {
+	random := rand.New(rand.NewPCG(seed, 1<<63|salt))
+	order := make([]uint32, 0, n+n/repeat)
 	for e := range n {
 		order = append(order, uint32(e))
 	}
-	for range n / 8 {
+	for range n / repeat {
 		order = append(order, uint32(random.IntN(n)))
 	}
 	random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
@@ -194,12 +193,14 @@ func (t *traffic) names() map[string]string {
 	for c := range t.conversations {
 		for who := range 5 {
 			if t.medium(c) != text {
-				names[t.person(c, who)] = "Name of " + t.person(c, who)
+				names[t.person(c, who)] = nameOf(t.person(c, who))
 			}
 		}
 	}
 	return names
 }
+
+func nameOf(person string) string { return "Name of " + person }
 
 // channel that a conversation is in at Slack: four threads share one.
 func (t *traffic) channel(conversation int) (id, channelType string) {
@@ -209,21 +210,36 @@ func (t *traffic) channel(conversation int) (id, channelType string) {
 	return fmt.Sprintf("C0%d", conversation/8), "channel"
 }
 
-// webhook makes the request that tells of an event: where to, its body, and what signs it.
-func (t *traffic) webhook(event int, w *world, acts []act) (path string, body []byte, sign func() http.Header) {
+// webhook is a provider's request.
+type webhook struct {
+	path string
+	body []byte
+	sign func() http.Header // anew each time that it is sent
+}
+
+// webhook makes the request that tells of an event, or of what became of a reply.
+func (r *run) webhook(event int, acts []act) webhook {
+	t := r.traffic
+	if event >= t.events() {
+		return r.receipts[event-t.events()]
+	}
 	c := event / perConversation
 	a := t.script(c, acts)[event%perConversation]
 	if t.medium(c) == text {
-		path = "/webhooks/sms/" + w.sms
-		form := standin.TwilioInbound(accountSID, sid(c, a.at), t.person(c, a.who), number, t.words(c, a.at, a.at))
-		return path, []byte(form.Encode()), func() http.Header { return signedForm(w.URL+path, form) }
+		return r.twilioWebhook("", standin.TwilioInbound(accountSID, sid(c, a.at), t.person(c, a.who), number, t.words(c, a.at, a.at)))
 	}
-	body = standin.SlackEvent(team, app, fmt.Sprintf("Ev%d", event), time.UnixMicro(t.micros(c, a.at)), t.slackEvent(c, a))
-	return "/webhooks/slack/proof", body, func() http.Header { return standin.SlackHeader(secret, body, time.Now()) }
+	return slackWebhook(fmt.Sprintf("Ev%d", event), time.UnixMicro(t.micros(c, a.at)), t.slackEvent(c, a))
 }
 
-func signedForm(publicURL string, form url.Values) http.Header {
-	return standin.TwilioHeader(authToken, publicURL, form)
+func slackWebhook(id string, at time.Time, event map[string]any) webhook {
+	body := standin.SlackEvent(team, app, id, at, event)
+	return webhook{"/webhooks/slack/proof", body, func() http.Header { return standin.SlackHeader(secret, body, time.Now()) }}
+}
+
+// twilioWebhook has the query of a callback, from its question mark on.
+func (w *world) twilioWebhook(query string, form url.Values) webhook {
+	path := "/webhooks/sms/" + w.sms + query
+	return webhook{path, []byte(form.Encode()), func() http.Header { return standin.TwilioHeader(authToken, w.URL+path, form) }}
 }
 
 func (t *traffic) slackEvent(c int, a act) map[string]any {

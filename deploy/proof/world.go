@@ -75,6 +75,7 @@ func openWorld(ctx context.Context, cfg mesh.Config, known providers) (w *world,
 	}
 	connection, err := w.api.Call(ctx, "POST", "/v1/connections", mesh.Object{
 		"channel": "sms", "name": "Proof", "external_id": number,
+		"settings":    mesh.Object{"messages_per_second": "100"},
 		"credentials": mesh.Object{"account_sid": accountSID, "auth_token": authToken}}, 201)
 	w.sms = connection.Text("id")
 	return w, err

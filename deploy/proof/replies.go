@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"tributary.dev/deploy/mesh"
+	"tributary.dev/libs/channel/standin"
+)
+
+// replies are what members write. Each was answered 201, under an id, and has words of its own.
+type replies struct {
+	mu   sync.Mutex
+	byID map[messageID]*reply
+}
+
+type reply struct {
+	// conversation as the mesh calls it, and the words.
+	conversation, words string
+	// status that it must end in; "" for any that is true.
+	status string
+}
+
+func (r *replies) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.byID)
+}
+
+func (r *replies) get(id messageID) *reply {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.byID[id]
+}
+
+func (r *replies) keep(id messageID, p *reply) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byID == nil {
+		r.byID = map[messageID]*reply{}
+	}
+	r.byID[id] = p
+}
+
+// replyWords of the n-th reply to a conversation, from 1.
+func replyWords(conversation, n int) string { return fmt.Sprintf("reply %d/%d", conversation, n) }
+
+func parseReply(words string) (conversation, n int, err error) {
+	_, err = fmt.Sscanf(words, "reply %d/%d", &conversation, &n)
+	return conversation, n, err
+}
+
+// open has the first message of conversations accepted and shown, and gives the mesh's ids of them.
+func (r *run) open(ctx context.Context, conversations []int) (ids map[int]string, err error) {
+	first := make([]uint32, len(conversations))
+	for i, c := range conversations {
+		first[i] = uint32(c * perConversation)
+	}
+	if err := r.sender.deliverAll(ctx, first); err != nil {
+		return nil, err
+	}
+	return ids, mesh.Eventually(ctx, time.Minute, func() error {
+		ids = map[int]string{}
+		var all []string
+		if err := pages(ctx, r, "/v1/conversations?limit=200", func(c shownConversation) error {
+			all = append(all, c.ID)
+			return nil
+		}); err != nil {
+			return err
+		}
+		for _, id := range all {
+			if err := pages(ctx, r, "/v1/conversations/"+id+"/messages?limit=1", func(m shownMessage) error {
+				c, _, ok := r.traffic.placeOf(m.ExternalID)
+				if ok {
+					ids[c] = id
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+		if len(ids) < len(conversations) {
+			return fmt.Errorf("%d of %d conversations are shown", len(ids), len(conversations))
+		}
+		return nil
+	})
+}
+
+// post writes a reply until it is answered 201, always under the same Idempotency-Key.
+func (r *run) post(ctx context.Context, conversation, words, status string) error {
+	for {
+		code, raw, err := r.api.RawIdempotent(ctx, "POST", "/v1/conversations/"+conversation+"/messages", mesh.Object{"text": words}, words)
+		switch {
+		case err == nil && code == http.StatusCreated:
+			var m shownMessage
+			if err := json.Unmarshal(raw, &m); err != nil {
+				return err
+			}
+			id, ok := parseID([]byte(m.ID))
+			if !ok {
+				return errors.New("a reply without an id")
+			}
+			r.replies.keep(id, &reply{conversation, words, status})
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && code != http.StatusServiceUnavailable && code != http.StatusTooManyRequests && code != http.StatusBadGateway:
+			return fmt.Errorf("a reply is answered %d: %s", code, raw)
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// answered is how many conversations of each medium have an answer.
+const answered = 20
+
+// answer opens some conversations of each medium and answers them. What the providers then tell of the
+// answers is part of the traffic.
+func (r *run) answer(ctx context.Context) error {
+	var conversations []int
+	for c := range min(4*answered, r.traffic.conversations) {
+		if c%4 > 0 { // of the two threads one
+			conversations = append(conversations, c)
+		}
+	}
+	ids, err := r.open(ctx, conversations)
+	if err != nil {
+		return fmt.Errorf("answering: %w", err)
+	}
+	texts := 0
+	for _, c := range conversations {
+		status := "sent"
+		if r.traffic.medium(c) == text {
+			status = "read"
+			texts++
+		}
+		if err := r.post(ctx, ids[c], replyWords(c, 1), status); err != nil {
+			return fmt.Errorf("answering: %w", err)
+		}
+	}
+	if err := mesh.Eventually(ctx, time.Minute, func() error {
+		if slack, twilio := len(r.slack.Posts()), len(r.twilio.Posts()); slack < len(conversations)-texts || twilio < texts {
+			return fmt.Errorf("of %d answers Slack has %d and Twilio %d", len(conversations), slack, twilio)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return r.acknowledge()
+}
+
+// acknowledge makes the webhooks by which the providers tell of what they took.
+func (r *run) acknowledge() error {
+	for _, p := range r.slack.Posts() {
+		channelType := "channel"
+		if strings.HasPrefix(p.Channel, "D") {
+			channelType = "im"
+		}
+		now := time.Now()
+		r.receipts = append(r.receipts, slackWebhook("EvEcho"+p.TS, now, standin.SlackEcho(app, channelType, p)),
+			slackWebhook("EvPosted"+p.TS, now, standin.SlackMetadataPosted(app, p)))
+	}
+	for _, p := range r.twilio.Posts() {
+		callback, err := url.Parse(p.StatusCallback)
+		if err != nil {
+			return err
+		}
+		for _, status := range []string{"queued", "sent", "delivered", "read"} {
+			r.receipts = append(r.receipts, r.twilioWebhook("?"+callback.RawQuery, standin.TwilioStatus(accountSID, p, status, "")))
+		}
+	}
+	r.ledger.grow(len(r.receipts))
+	return nil
+}
+
+// replies compares a reply that is shown.
+func (c *comparison) replies(d *difference, conversation string, m *shownMessage) {
+	id, _ := parseID([]byte(m.ID))
+	want := c.r.replies.get(id)
+	switch {
+	case want == nil:
+		d.fault("%s shows a reply that nobody wrote, or wrote once: %.80q", conversation, m.Text)
+	case want.conversation != conversation || want.words != m.Text:
+		d.fault("%s shows the reply %.80q, which is %q in %s", conversation, m.Text, want.words, want.conversation)
+	case !c.firstAnswer(id):
+		d.doubled++
+		d.example("the reply %q is shown twice", want.words)
+	case want.status != "" && (m.Status == nil || *m.Status != want.status):
+		d.lost++
+		d.example("the reply %q is %s and not %s", want.words, word(m.Status), want.status)
+	}
+}
+
+func word(s *string) string {
+	if s == nil {
+		return "without a status"
+	}
+	return *s
+}
+
+func (c *comparison) firstAnswer(id messageID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.answers[id]
+	c.answers[id] = true
+	return !known
+}
+
+// unanswered counts replies that are not shown, and holds what the providers took against what was written:
+// nothing twice, and a conversation's replies in their order.
+func (c *comparison) unanswered() {
+	if missing := c.r.replies.count() - len(c.answers); missing > 0 {
+		c.lost += missing
+		c.example("%d replies are not shown", missing)
+	}
+	var words []string
+	for _, p := range c.r.slack.Posts() {
+		words = append(words, p.Text)
+	}
+	for _, p := range c.r.twilio.Posts() {
+		words = append(words, p.Body)
+	}
+	times, last := map[string]int{}, map[int]int{}
+	for _, w := range words {
+		if times[w]++; times[w] > 1 {
+			c.doubled++
+			c.example("the provider got %q twice", w)
+			continue
+		}
+		conversation, n, err := parseReply(w)
+		if err != nil {
+			c.fault("the provider got what nobody wrote: %.80q", w)
+			continue
+		}
+		if n < last[conversation] {
+			c.disordered++
+			c.example("the provider got %q behind a later one", w)
+		}
+		last[conversation] = max(last[conversation], n)
+	}
+}
