@@ -128,6 +128,11 @@ type page[T any] struct {
 
 // pages reads a list to its end.
 func pages[T any](ctx context.Context, r *run, path string, each func(T) error) error {
+	return rawPages(ctx, r, path, func(string, []byte) {}, each)
+}
+
+// rawPages gives each page as it was answered, too.
+func rawPages[T any](ctx context.Context, r *run, path string, raw func(path string, body []byte), each func(T) error) error {
 	for cursor := ""; ; {
 		status, body, err := r.api.Raw(ctx, "GET", path+cursor, nil)
 		if err != nil {
@@ -136,6 +141,7 @@ func pages[T any](ctx context.Context, r *run, path string, each func(T) error) 
 		if status != 200 {
 			return fmt.Errorf("%s is answered %d", path, status)
 		}
+		raw(path+cursor, body)
 		var p page[T]
 		if err := json.Unmarshal(body, &p); err != nil {
 			return err

@@ -38,6 +38,7 @@ const (
 func scenarios() []scenario {
 	return []scenario{
 		crash(),
+		replay(),
 	}
 }
 

@@ -127,6 +127,9 @@ func (m *mesh) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	}
 	defer broker.Close()
 	m.common.Kafka.Brokers = []string{broker.Addr()}
+	if err := os.WriteFile(filepath.Join(m.common.Data, "broker", "address"), []byte(broker.Addr()+"\n"), 0o600); err != nil {
+		return err
+	}
 
 	var lc net.ListenConfig
 	registry, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
