@@ -16,11 +16,14 @@ import (
 type workspaceLimit struct {
 	rate rate.Limit
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	//bound:exempt maxBuckets says it
 	buckets map[string]*rate.Limiter
 }
 
 // maxBuckets is how many workspaces are remembered before those that are at rest are forgotten.
+//
+//bound:cache workspaces whose rate is watched, of each route | {} | those at rest are forgotten; where none is, all begin anew
 const maxBuckets = 4096
 
 func newWorkspaceLimit(r rate.Limit) *workspaceLimit {
@@ -48,7 +51,11 @@ func (l *workspaceLimit) bucket(workspace string) *rate.Limiter {
 					delete(l.buckets, id)
 				}
 			}
+			if len(l.buckets) >= maxBuckets { // all in use: each then begins anew
+				clear(l.buckets)
+			}
 		}
+		//bound:limit requests of one workspace to one route | {defaultRate} a second, a search fewer | 429
 		b = rate.NewLimiter(l.rate, burst)
 		l.buckets[workspace] = b
 	}
