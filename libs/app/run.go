@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/telemetry"
@@ -48,6 +50,8 @@ func (p *Platform) Run(ctx context.Context, units ...Unit) (err error) {
 }
 
 // run is one Run.
+//
+//bound:exempt filled while the process starts
 type run struct {
 	p         *Platform
 	directory *access.Directory
@@ -172,9 +176,12 @@ func (r *run) serve(ctx context.Context) (failed <-chan error, err error) {
 		return nil, err
 	}
 	server := newServer(handler)
+	//bound:exempt receives once, when the server has ended
 	ended := make(chan error, 1)
+	//bound:exempt the server's own, which the process ends
 	go func() {
-		if err := server.Serve(p.Listener); !errors.Is(err, http.ErrServerClosed) {
+		//bound:goroutines HTTP connections | twice {TRIBUTARY_MAX_REQUESTS} | the next waits to be accepted
+		if err := server.Serve(netutil.LimitListener(p.Listener, 2*p.Common.MaxRequests)); !errors.Is(err, http.ErrServerClosed) {
 			ended <- fmt.Errorf("HTTP: %w", err)
 		}
 	}()
@@ -212,6 +219,7 @@ func (r *run) preStop(ctx context.Context) error {
 }
 
 func (r *run) unwind() error {
+	//bound:timeout stopping | {TRIBUTARY_STOP_TIMEOUT} | what still runs is named and left behind
 	ctx, cancel := context.WithTimeout(context.Background(), r.p.Common.StopTimeout)
 	defer cancel()
 	var errs []error
@@ -247,6 +255,7 @@ func (r *run) topics() []bus.Topic {
 }
 
 func (r *run) ensureTopics(ctx context.Context, topics []bus.Topic) error {
+	//bound:timeout seeing to the topics at the start | {} | the process starts, and tries again in a job
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	return r.p.Bus.EnsureTopics(ctx, topics...)

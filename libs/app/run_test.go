@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -407,6 +409,34 @@ func TestProfilesAreServedWhereTheyAreAskedForAlone(t *testing.T) {
 	require.NoError(t, r.stop())
 	_, err = http.Get("http://" + address + "/debug/pprof/")
 	require.Error(t, err)
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	c := bustest.EmbeddedCluster(t)
+	r := run(t, platform(t, c.Addrs, func(c *app.Common) { c.MaxRequests = 2 }))
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		_, err = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: mesh\r\n\r\n")
+		require.NoError(t, err)
+		return conn
+	}
+	answered := func(conn net.Conn, within time.Duration) error {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(within)))
+		_, err := conn.Read(make([]byte, 1))
+		return err
+	}
+	var open []net.Conn
+	for range 4 {
+		open = append(open, dial())
+		require.NoError(t, answered(open[len(open)-1], 10*time.Second))
+	}
+	further := dial()
+	require.ErrorIs(t, answered(further, 200*time.Millisecond), os.ErrDeadlineExceeded, "it waits while as many are open as may be")
+	open[0].Close()
+	require.NoError(t, answered(further, 10*time.Second))
+	require.NoError(t, r.stop())
 }
 
 func TestJobsThatFailAreStartedAgain(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
@@ -18,6 +19,9 @@ import (
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
+// maxConnections is more than all replicas of all services have.
+const maxConnections = 1024
+
 // callWithin bounds a call that came without a deadline, or with a later one.
 const callWithin = 5 * time.Second
 
@@ -26,10 +30,14 @@ func (r *Registry) NewServer(access *Access, opts ...grpc.ServerOption) *grpc.Se
 	s := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(access.creds),
 		grpc.ChainUnaryInterceptor(r.recovered, r.authorised(access)),
+		//bound:limit a call of the registry | {bytes} | refused
 		grpc.MaxRecvMsgSize(4 << 20),
+		//bound:limit calls of the registry under way, of a connection | {} | the client waits
 		grpc.MaxConcurrentStreams(1024),
+		//bound:timeout the handshake with the registry | {} | the connection is closed
 		grpc.ConnectionTimeout(5 * time.Second),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
+		//bound:timeout a client's answer to a ping | {} | the connection is closed
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 5 * time.Second}),
 	}, opts...)...)
 	pb.RegisterKeyRegistryServer(s, &server{r: r})
@@ -38,13 +46,19 @@ func (r *Registry) NewServer(access *Access, opts ...grpc.ServerOption) *grpc.Se
 
 // Serve serves on l until ctx ends; calls under way then have 5 s.
 func Serve(ctx context.Context, s *grpc.Server, l net.Listener) error {
+	//bound:exempt receives once
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
+	//bound:exempt one a server, and waited for
+	go func() {
+		//bound:goroutines connections to the registry | {maxConnections} | the next waits to be accepted
+		served <- s.Serve(netutil.LimitListener(l, maxConnections))
+	}()
 	select {
 	case err := <-served:
 		return err
 	case <-ctx.Done():
 	}
+	//bound:timeout calls of the registry under way when it stops | {} | cut off
 	hard := time.AfterFunc(callWithin, s.Stop)
 	defer hard.Stop()
 	s.GracefulStop()
