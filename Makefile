@@ -72,11 +72,12 @@ tidy: ## Tidy every module, as lint wants them
 	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
 
 .PHONY: generate
-generate: ## Regenerate what is generated: protobuf, lists from channel.yaml, settings tables
+generate: ## Regenerate what is generated: protobuf, lists from channel.yaml, tables of settings and bounds
 	@export PATH=$$(dirname $(call tool,proto,buf)):$$(dirname $(call tool,proto,protoc-gen-go)):$$(dirname $(call tool,proto,protoc-gen-go-grpc)):$$PATH; \
 	cd proto && buf lint && buf generate
 	@go run ./libs/channel/generate
 	@go run ./services/standalone/cmd/tributary settings --write .
+	@go run ./deploy/bounds
 
 .PHONY: verify
 verify: ## Fail when a generated file is not what `make generate` makes

@@ -20,7 +20,8 @@ type confirmer struct {
 const (
 	confirmEvery   = 250 * time.Millisecond
 	confirmTimeout = 2 * time.Second
-	maxWaiting     = 1024
+	//bound:limit requests that wait to know whether the list of keys is current | {} | 503
+	maxWaiting = 1024
 )
 
 var errTooManyWaiting = errors.New("access: too many wait for the list of keys")
@@ -33,6 +34,7 @@ func (c *confirmer) since(ctx context.Context, t time.Time) error {
 		return errTooManyWaiting
 	}
 	defer c.waiting.Add(-1)
+	//bound:timeout waiting to know whether the list of keys is current | {} | 503
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	select {
@@ -44,6 +46,7 @@ func (c *confirmer) since(ctx context.Context, t time.Time) error {
 	if c.last.After(t) {
 		return c.answer
 	}
+	//bound:retry asking whether the list of keys is current | {confirmEvery} after the last time | those who come meanwhile share the answer
 	pause := time.NewTimer(time.Until(c.last.Add(confirmEvery)))
 	defer pause.Stop()
 	select {
@@ -52,6 +55,7 @@ func (c *confirmer) since(ctx context.Context, t time.Time) error {
 		return ctx.Err()
 	}
 	// The answer is everybody's who waits: it does not end because this caller goes.
+	//bound:timeout waiting to know whether the list of keys is current | {} | 503
 	asking, cancelAsking := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
 	defer cancelAsking()
 	c.last = time.Now()

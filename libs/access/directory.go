@@ -29,6 +29,7 @@ type Directory struct {
 // NewDirectory makes one; Run keeps it. now is the clock that keys expire by.
 func NewDirectory(b *bus.Bus, now func() time.Time) *Directory {
 	keys := bus.NewTable(b, bus.TableConfig[*pb.AccessKey]{Topic: Topic().Name, Decode: decode})
+	//bound:limit questions whether the list of keys is current, at once | {} | the others wait, and share the answer
 	return &Directory{keys: keys, now: now, confirm: confirmer{ask: keys.Confirm, turn: make(chan struct{}, 1)}}
 }
 

@@ -7,6 +7,8 @@ import (
 )
 
 // index finds a table's keys by what webhooks name.
+//
+//bound:cache a channel's apps and connections, by what webhooks name | what the topics hold | grows with the accounts that are connected
 type index struct {
 	mu        sync.RWMutex
 	apps      map[string]appNames // by key

@@ -7,6 +7,8 @@ import (
 
 // notices tells of connections that became active, outside the table's goroutine: a slow listener does
 // not hold the table. What waits is bounded by the number of connections.
+//
+//bound:queue connections that became active and are not yet told of | each once, so as many as there are | the next notice of one that waits is the same notice
 type notices struct {
 	mu        sync.Mutex
 	listeners []func(connectionID string)
@@ -15,6 +17,7 @@ type notices struct {
 }
 
 func newNotices() *notices {
+	//bound:queue wake-ups of who tells of active connections | {} | the next is dropped: one is enough
 	return &notices{waiting: map[string]bool{}, wake: make(chan struct{}, 1)}
 }
 

@@ -20,6 +20,8 @@ var ErrNoCredentials = errors.New("accounts: no credentials that open")
 const openTimeout = time.Second
 
 // opener opens credentials once and keeps them for as long as the sealed ones are the same.
+//
+//bound:cache opened credentials | one for each app and connection in the tables | goes with the sealed ones
 type opener struct {
 	keeper *secrets.Keeper
 
@@ -46,6 +48,7 @@ func (o *opener) app(key string, app *pb.App) App {
 	opened, ok := cached(o, o.apps, key, app.GetSealedSecrets())
 	if !ok {
 		opened = &pb.AppSecrets{}
+		//bound:timeout a keeper that opens an app's secrets | {} | 503 to webhooks of the app
 		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 		defer cancel()
 		if o.open(ctx, app.GetSealedSecrets(), opened) != nil {
@@ -66,6 +69,7 @@ func (o *opener) connection(ctx context.Context, c *pb.Connection) (map[string]s
 	if values, ok := cached(o, o.connections, c.GetId(), c.GetSealedCredentials()); ok {
 		return values, nil
 	}
+	//bound:timeout a keeper that opens a connection's credentials | {} | 503 to its webhooks, its commands are deferred
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	credentials := &pb.ConnectionCredentials{}

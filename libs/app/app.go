@@ -66,6 +66,8 @@ type Deps struct {
 }
 
 // Parts is what a service consists of.
+//
+//bound:exempt filled while a service is built
 type Parts struct {
 	Routes        []Route
 	Topics        []bus.Topic

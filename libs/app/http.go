@@ -24,7 +24,9 @@ import (
 const (
 	headerTimeout = 5 * time.Second
 	// bodyTimeout and answerTimeout bound slow callers; streams have no answerTimeout.
-	bodyTimeout   = 30 * time.Second
+	//bound:timeout a request's body | {} | reading it fails
+	bodyTimeout = 30 * time.Second
+	//bound:timeout an answer but a stream's | {} | the connection is closed
 	answerTimeout = 60 * time.Second
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 64 << 10
@@ -33,10 +35,13 @@ const (
 // newServer has deadlines for headers and idle connections only: those of body and answer differ by route.
 func newServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler: h,
+		//bound:timeout a request's headers | {} | the connection is closed
 		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		//bound:timeout a connection between requests | {} | it is closed
+		IdleTimeout: idleTimeout,
+		//bound:limit a request's headers | {bytes} | 431
+		MaxHeaderBytes: maxHeader,
 		// net/http writes callers' addresses and the values of panics; ours are handled below.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
@@ -146,6 +151,7 @@ func identified(next http.Handler) http.Handler {
 
 // bounded answers 503 to what is more than max at a time. The probes always get through.
 func bounded(most int, next http.Handler) http.Handler {
+	//bound:limit requests under way, but for probes | {TRIBUTARY_MAX_REQUESTS} | 503
 	slots := make(chan struct{}, most)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -196,7 +202,8 @@ type stopping struct {
 	mu         sync.Mutex
 	told, done bool
 	next       int
-	hooks      map[int]func()
+	//bound:cache streams to end when the process stops | the requests under way | each goes with its stream
+	hooks map[int]func()
 }
 
 func (s *stopping) announced() bool {

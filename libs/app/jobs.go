@@ -23,9 +23,16 @@ type stage struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	//bound:exempt one a job, and jobs are what services declare
 	running map[string]int
 }
+
+// How long a job that ended before its time is left alone.
+const (
+	firstRestart   = 100 * time.Millisecond
+	longestRestart = 10 * time.Second
+)
 
 func newStage() *stage {
 	s := &stage{running: map[string]int{}}
@@ -42,10 +49,12 @@ func (s *stage) start(t *telemetry.Telemetry, service string, j Job) error {
 	}
 	name := service + "/" + j.Name
 	s.count(name, 1)
+	//bound:goroutines jobs of the services | one each | one that returns or panics is started again
 	s.done.Go(func() {
 		defer s.count(name, -1)
+		//bound:retry a job that ended before its time | after {firstRestart}, growing to {longestRestart} | goes on, counted and logged
 		pause := backoff.NewExponentialBackOff()
-		pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 10*time.Second
+		pause.InitialInterval, pause.MaxInterval = firstRestart, longestRestart
 		for s.ctx.Err() == nil {
 			began := time.Now()
 			err := call(s.ctx, t.Log, j)
@@ -58,6 +67,7 @@ func (s *stage) start(t *telemetry.Telemetry, service string, j Job) error {
 			wait := pause.NextBackOff()
 			restarts.Add(s.ctx, 1, metric.WithAttributes(attribute.String("job", j.Name)))
 			t.Log.ErrorContext(s.ctx, "job ended before its time", "job", j.Name, "again_in_ms", wait.Milliseconds(), "error", err)
+			//bound:exempt the pause above
 			timer := time.NewTimer(wait)
 			select {
 			case <-timer.C:
@@ -73,6 +83,7 @@ func (s *stage) start(t *telemetry.Telemetry, service string, j Job) error {
 func (s *stage) stop(ctx context.Context) error {
 	s.cancel()
 	ended := make(chan struct{})
+	//bound:exempt ends with the jobs; stop gives up on both
 	go func() {
 		s.done.Wait()
 		close(ended)

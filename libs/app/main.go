@@ -61,6 +61,7 @@ func Process(ctx context.Context, s Service, args, environ []string, stdout, std
 		p.Telemetry.Log.ErrorContext(ctx, "ended with a fault", "error", err)
 		code = ExitFailed
 	}
+	//bound:timeout flushing at the end of a process | {} | what is not flushed is given up, and logged
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := p.Close(closing); err != nil {

@@ -40,9 +40,11 @@ type Platform struct {
 
 	secret []byte
 
-	mu        sync.Mutex
+	mu sync.Mutex
+	//bound:exempt one a database that a service opens while it is built
 	databases []*sqldb.DB
-	opened    map[string]string // database URL -> name
+	//bound:exempt one a database that a service opens while it is built
+	opened map[string]string // database URL -> name
 }
 
 // Unit is a service to run, with its settings.
@@ -173,16 +175,23 @@ func process(dir string) string {
 // outward is the client for calls to providers.
 func outward(t *telemetry.Telemetry) *http.Client {
 	base := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   5 * time.Second,
+		Proxy: http.ProxyFromEnvironment,
+		//bound:timeout connecting to a provider | {} | the call fails, surely not taken
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		//bound:timeout the TLS handshake with a provider | {} | the call fails
+		TLSHandshakeTimeout: 5 * time.Second,
+		//bound:timeout the beginning of a provider's answer | {} | the call's outcome is unknown
 		ResponseHeaderTimeout: 50 * time.Second,
-		MaxIdleConnsPerHost:   16,
-		MaxConnsPerHost:       128,
-		IdleConnTimeout:       90 * time.Second,
-		ForceAttemptHTTP2:     true,
+		//bound:pool idle connections to a provider's host | {} | more are closed
+		MaxIdleConnsPerHost: 16,
+		//bound:pool connections to a provider's host | {} | calls wait for one
+		MaxConnsPerHost: 128,
+		//bound:timeout an idle connection to a provider | {} | it is closed
+		IdleConnTimeout:   90 * time.Second,
+		ForceAttemptHTTP2: true,
 	}
 	return &http.Client{
+		//bound:timeout a call to a provider | {} | its outcome is unknown
 		Timeout: time.Minute,
 		Transport: otelhttp.NewTransport(base,
 			otelhttp.WithTracerProvider(t.TracerProvider()), otelhttp.WithMeterProvider(t.MeterProvider()),

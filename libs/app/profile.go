@@ -6,8 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"time"
+
+	"golang.org/x/net/netutil"
 )
+
+// maxProfiles are taken at once.
+const maxProfiles = 8
 
 // serveProfiles serves Go's profiles where the settings say so: of code, never of data, and with no key asked
 // for, so that the address should be loopback's.
@@ -23,9 +27,14 @@ func (r *run) serveProfiles(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index) // by name: heap, goroutine, mutex, …
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := newServer(mux)
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = server.Serve(l) }() // until it is closed
+	//bound:exempt the server's own, which the process ends
+	go func() {
+		defer close(ended)
+		//bound:goroutines connections for profiles | {maxProfiles} | the next waits to be accepted
+		_ = server.Serve(netutil.LimitListener(l, maxProfiles)) // until it is closed
+	}()
 	r.undo = append(r.undo, func(context.Context) error {
 		err := server.Close()
 		<-ended

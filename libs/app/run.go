@@ -199,6 +199,7 @@ func (r *run) serve(ctx context.Context) (failed <-chan error, err error) {
 func (r *run) preStop(ctx context.Context) error {
 	r.stopping.announce()
 	if delay := r.p.Common.StopDelay; delay > 0 {
+		//bound:timeout serving on once stopping was announced | {TRIBUTARY_STOP_DELAY} | streams end, and the services drain
 		heard := time.NewTimer(delay)
 		defer heard.Stop()
 		select {

@@ -41,7 +41,8 @@ type Config struct {
 }
 
 const (
-	defaultPartitions  = 32
+	defaultPartitions = 32
+	//bound:queue bytes handed to the Kafka client and not yet acknowledged or given up | {bytes} | ErrFull: webhooks are spooled, others try again
 	defaultMaxInFlight = 64 << 20
 
 	// requestTimeout bounds a question to the brokers.
@@ -125,8 +126,10 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	b := &Bus{cfg: cfg, log: cfg.Log}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.transport = &kafka.Transport{
-		Dial:        cfg.Dial,
+		Dial: cfg.Dial,
+		//bound:timeout connecting to a broker, for requests | {} | the next attempt
 		DialTimeout: time.Second,
+		//bound:cache the cluster's metadata | for {} | asked anew; sooner after a refusal
 		MetadataTTL: 5 * time.Second,
 		ClientID:    cfg.ClientID,
 		TLS:         tlsConfig,
@@ -134,13 +137,15 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		Context:     b.ctx,
 	}
 	b.dialer = &kafka.Dialer{
-		DialFunc:      cfg.Dial,
+		DialFunc: cfg.Dial,
+		//bound:timeout connecting to a broker, to read or join | {} | tried again
 		Timeout:       3 * time.Second,
 		DualStack:     true,
 		ClientID:      cfg.ClientID,
 		TLS:           tlsConfig,
 		SASLMechanism: mechanism,
 	}
+	//bound:timeout a question to the brokers | {} | fails; who asks tries again
 	b.client = &kafka.Client{Addr: kafka.TCP(cfg.Brokers...), Transport: b.transport, Timeout: requestTimeout}
 	b.writer = b.newWriter()
 	if b.metrics, err = newMetrics(b, cfg.Meter); err != nil {
@@ -148,6 +153,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, err
 	}
 
+	//bound:timeout the first question to the brokers | {} | logged: they may come later
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if _, err := b.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{}}); err != nil {
@@ -171,7 +177,9 @@ func (b *Bus) Close(ctx context.Context) error {
 	b.closed = true
 	b.mu.Unlock()
 
+	//bound:exempt receives once
 	done := make(chan error, 1)
+	//bound:exempt ends with what it closes; Close gives up on it with its context
 	go func() {
 		err := b.writer.Close()
 		b.cancel()
@@ -207,6 +215,8 @@ func (b *Bus) enter(ctx context.Context) (_ context.Context, leave func(), err e
 }
 
 // background runs f, which ends by itself within bounds; Close waits for it.
+//
+//bound:caller goroutines
 func (b *Bus) background(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -230,6 +240,8 @@ func (b *Bus) fullName(topic string) string  { return b.cfg.Prefix + topic }
 func (b *Bus) shortName(topic string) string { return strings.TrimPrefix(topic, b.cfg.Prefix) }
 
 // pause waits for a while that grows with each call, up to limit, or until ctx ends.
+//
+//bound:caller retry
 func pause(first, limit time.Duration) func(ctx context.Context) error {
 	growing := backoff.NewExponentialBackOff()
 	growing.InitialInterval, growing.MaxInterval = first, limit
@@ -238,6 +250,7 @@ func pause(first, limit time.Duration) func(ctx context.Context) error {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
+	//bound:exempt as long as its caller says, and no longer than the context
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

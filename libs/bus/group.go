@@ -12,10 +12,13 @@ import (
 )
 
 const (
+	//bound:timeout a commit | {} | its outcome is unknown: a subscription goes on, egress leaves the group
 	commitTimeout = 3 * time.Second
 	// maxMetadata is what brokers take by default.
+	//bound:limit the metadata of a commit | {bytes} | the commit fails
 	maxMetadata = 4096
 	// recheck is how often a partition that stopped for its offset is looked at again.
+	//bound:retry a partition whose next offset is not in the log | every {} | stands still, alarmed, and never resumes elsewhere
 	recheck = 5 * time.Second
 )
 
@@ -48,13 +51,16 @@ func (b *Bus) Consume(ctx context.Context, group string, topics []string, run fu
 // join is one membership of a group: it ends with ctx, or when a partition is abandoned.
 func (b *Bus) join(ctx context.Context, group string, names []string, run func(ctx context.Context, p *Partition)) error {
 	members, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID:                    b.fullName(group),
-		Brokers:               b.cfg.Brokers,
-		Dialer:                b.dialer,
-		Topics:                names,
-		HeartbeatInterval:     100 * time.Millisecond,
-		SessionTimeout:        15 * time.Second,
-		RebalanceTimeout:      10 * time.Second,
+		ID:                b.fullName(group),
+		Brokers:           b.cfg.Brokers,
+		Dialer:            b.dialer,
+		Topics:            names,
+		HeartbeatInterval: 100 * time.Millisecond,
+		//bound:timeout a member that sends no heartbeat | {} | its partitions go to others
+		SessionTimeout: 15 * time.Second,
+		//bound:timeout members that are slow to join a generation | {} | the generation begins without them
+		RebalanceTimeout: 10 * time.Second,
+		//bound:retry joining a group after a failure | every {} | goes on until the process ends
 		JoinGroupBackoff:      500 * time.Millisecond,
 		WatchPartitionChanges: true,
 		StartOffset:           kafka.FirstOffset,
@@ -67,12 +73,15 @@ func (b *Bus) join(ctx context.Context, group string, names []string, run func(c
 	// Leaving waits for a join under way, which can take as long as a rebalance.
 	left := make(chan struct{})
 	defer func() {
+		//bound:goroutines who leaves a group | one a membership | ends with the answer or its time-out
 		b.background(func() { defer close(left); _ = members.Close() })
 		select {
 		case <-left:
+		//bound:timeout leaving a group | {} | left in the background
 		case <-time.After(requestTimeout):
 		}
 	}()
+	//bound:retry joining where generations end at once | after {$1}, growing to {$2} | goes on until the process ends
 	wait := pause(10*time.Millisecond, time.Second)
 	for {
 		asked := time.Now()
@@ -88,9 +97,11 @@ func (b *Bus) join(ctx context.Context, group string, names []string, run func(c
 		g := &generationOf{b: b, group: group, generation: generation, run: run, abandon: abandon}
 		// The only function of the generation: it blocks until the generation ends, since one that returns
 		// would end it.
+		//bound:exempt one a generation, and ends with it
 		generation.Start(func(ended context.Context) { g.work(ctx, ended) })
 		// Where generations end as soon as they begin (a topic was deleted), not to join without a pause.
 		if time.Since(asked) > time.Second {
+			//bound:retry joining where generations end at once | after {$1}, growing to {$2} | goes on until the process ends
 			wait = pause(10*time.Millisecond, time.Second)
 		} else if wait(ctx) != nil {
 			return nil
@@ -135,6 +146,7 @@ func (g *generationOf) work(ctx context.Context, ended context.Context) {
 	var running sync.WaitGroup
 	if positions, err := g.await(ctx, assigned); err == nil {
 		for _, at := range assigned {
+			//bound:goroutines partitions of a group | as many as are assigned | each ends with its generation
 			running.Go(func() { g.runPartition(ctx, at, positions[at]) })
 		}
 	}
@@ -162,6 +174,7 @@ func (p position) start() int64 {
 func (p position) lost() bool { return p.start() < p.holds.first || p.start() > p.holds.end }
 
 func (g *generationOf) await(ctx context.Context, of []topicPartition) (map[topicPartition]position, error) {
+	//bound:retry asking where a group stands | after {$1}, growing to {$2} | goes on until the generation ends
 	wait := pause(20*time.Millisecond, 2*time.Second)
 	for {
 		positions, err := g.positions(ctx, of)
@@ -260,6 +273,7 @@ type Partition struct {
 // broker are waited out: an error means that ctx has ended. Where the log no longer holds Next it raises
 // the alarm and waits: it never resumes elsewhere.
 func (p *Partition) Fetch(ctx context.Context, max int) ([]Record, error) {
+	//bound:retry reading after a fault of the broker | after {$1}, growing to {$2} | goes on
 	wait := pause(50*time.Millisecond, 2*time.Second)
 	for len(p.pending) == 0 {
 		msgs, err := p.reader.fetch(ctx)
@@ -311,8 +325,10 @@ func (p *Partition) Commit(ctx context.Context, next int64, metadata string) err
 	if len(metadata) > maxMetadata {
 		return fmt.Errorf("bus: commit: %d bytes of metadata, at most %d are kept", len(metadata), maxMetadata)
 	}
+	//bound:exempt commitTimeout says it
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
+	//bound:retry a commit that was surely not taken | after {$1}, growing to {$2} | within the time-out of the commit
 	wait := pause(20*time.Millisecond, 200*time.Millisecond)
 	for {
 		err := p.commit(ctx, next, metadata)

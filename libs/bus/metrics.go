@@ -22,7 +22,8 @@ type metrics struct {
 	entries         metric.Int64Gauge
 	close           func()
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	//bound:cache partitions whose lag is measured | those assigned | each goes with its generation
 	watched map[watched]*Partition
 }
 
@@ -79,6 +80,7 @@ func (m *metrics) lag(ctx context.Context, b *Bus) map[watched]int64 {
 			all = append(all, key.at)
 		}
 	}
+	//bound:timeout measuring lag | {} | no lag is shown
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	spans, err := b.spans(ctx, all)

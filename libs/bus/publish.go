@@ -124,19 +124,27 @@ func (countingBalancer) Balance(m kafka.Message, partitions ...int) int {
 
 func (b *Bus) newWriter() *kafka.Writer {
 	return &kafka.Writer{
-		Addr:            kafka.TCP(b.cfg.Brokers...),
-		Transport:       b.transport,
-		Balancer:        countingBalancer{},
-		RequiredAcks:    kafka.RequireAll,
-		MaxAttempts:     2,
+		Addr:         kafka.TCP(b.cfg.Brokers...),
+		Transport:    b.transport,
+		Balancer:     countingBalancer{},
+		RequiredAcks: kafka.RequireAll,
+		//bound:retry writing a batch | {} attempts | given up: Publish fails
+		MaxAttempts: 2,
+		//bound:retry writing a batch: the pause | at least {} | tried again
 		WriteBackoffMin: 20 * time.Millisecond,
+		//bound:retry writing a batch: the pause | at most {} | tried again
 		WriteBackoffMax: 100 * time.Millisecond,
-		BatchSize:       500,
-		BatchBytes:      MaxBatchBytes,
-		BatchTimeout:    time.Millisecond,
-		ReadTimeout:     time.Second,
-		WriteTimeout:    time.Second,
-		Completion:      b.completed,
+		//bound:queue messages of a batch | {} | it leaves at once
+		BatchSize: 500,
+		//bound:queue bytes of a batch | {bytes} | it leaves at once
+		BatchBytes: MaxBatchBytes,
+		//bound:timeout a batch that waits for more messages | {} | it leaves
+		BatchTimeout: time.Millisecond,
+		//bound:timeout the answer to a batch | {} | tried again, or its outcome is unknown
+		ReadTimeout: time.Second,
+		//bound:timeout sending a batch | {} | tried again
+		WriteTimeout: time.Second,
+		Completion:   b.completed,
 	}
 }
 

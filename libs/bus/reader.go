@@ -10,9 +10,11 @@ import (
 )
 
 const (
+	//bound:queue records fetched ahead, of each partition | {bytes} | the next fetch waits until they are taken
 	fetchBytes = 4 << 20
 	// fetchWait is how long a fetch waits at the end of a partition. Long is nearly free, short is costly
 	// with many idle partitions; a new record ends the wait at once.
+	//bound:timeout a fetch at the end of a partition | {} | the next fetch
 	fetchWait = 2 * time.Second
 )
 
@@ -61,6 +63,7 @@ func (r *reader) connect(ctx context.Context) (err error) {
 		return nil
 	}
 	for _, broker := range r.b.cfg.Brokers {
+		//bound:timeout finding and reaching a partition's leader | {} | the next broker is asked, then all again
 		dial, cancel := context.WithTimeout(ctx, requestTimeout)
 		r.conn, err = r.b.dialer.DialLeader(dial, "tcp", broker, r.b.fullName(r.at.topic), r.at.partition)
 		cancel()
@@ -79,6 +82,8 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 	if err := conn.SetDeadline(time.Now().Add(fetchWait + requestTimeout)); err != nil {
 		return nil, err
 	}
+	//bound:exempt fetchBytes says it
+	//bound:exempt fetchWait says it
 	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait})
 	for {
 		m, err := batch.ReadMessage()
@@ -126,6 +131,7 @@ func (b *Bus) stream(ctx context.Context, from map[topicPartition]int64, out cha
 	defer cancel(nil)
 	ended := make(chan struct{})
 	for at, next := range from {
+		//bound:goroutines readers of a Table or a tail | one for each partition | all end together
 		go func() {
 			defer func() { ended <- struct{}{} }()
 			if err := b.streamOne(ctx, at, next, out); err != nil {
@@ -143,6 +149,7 @@ func (b *Bus) stream(ctx context.Context, from map[topicPartition]int64, out cha
 func (b *Bus) streamOne(ctx context.Context, at topicPartition, next int64, out chan<- fetched) error {
 	r := b.newReader(at, next)
 	defer r.close()
+	//bound:retry reading after a fault of the broker | after {$1}, growing to {$2} | goes on
 	wait := pause(50*time.Millisecond, 2*time.Second)
 	for {
 		seen := r.seen
@@ -156,6 +163,7 @@ func (b *Bus) streamOne(ctx context.Context, at topicPartition, next int64, out 
 			}
 			continue
 		}
+		//bound:retry reading after a fault of the broker | after {$1}, growing to {$2} | goes on
 		wait = pause(50*time.Millisecond, 2*time.Second)
 		if len(msgs) == 0 && r.seen == seen {
 			continue
@@ -170,6 +178,7 @@ func (b *Bus) streamOne(ctx context.Context, at topicPartition, next int64, out 
 
 // everywhere gives all partitions of the topics and what they hold, waiting until that is known.
 func (b *Bus) everywhere(ctx context.Context, topics []string) (map[topicPartition]span, error) {
+	//bound:retry asking what a topic holds | after {$1}, growing to {$2} | goes on
 	wait := pause(50*time.Millisecond, 2*time.Second)
 	for {
 		spans, err := b.spansOf(ctx, topics)

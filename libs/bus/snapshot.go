@@ -18,6 +18,7 @@ type keeper[T any] struct {
 }
 
 func (t *Table[T]) newKeeper() *keeper[T] {
+	//bound:queue wake-ups of who writes a Table's snapshot | {} | the next is dropped: one is enough
 	return &keeper[T]{t: t, dirty: make(chan struct{}, 1), idle: make(chan struct{})}
 }
 

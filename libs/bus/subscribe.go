@@ -28,9 +28,11 @@ type Subscription struct {
 }
 
 const (
+	//bound:queue records handed to a handler at once | {} | the others wait for the next batch
 	defaultMaxBatch = 500
 	// handlerGrace is what a handler under way is given when its partition is taken away: less than a
 	// rebalance waits, more than a batch takes.
+	//bound:timeout a handler whose partition is taken away | {} | its context ends, the batch comes again
 	handlerGrace = 2 * time.Second
 	// Dead letters are kept for 30 days.
 	deadRetention  = 30 * 24 * time.Hour
@@ -77,8 +79,10 @@ func (b *Bus) ensureDeadTopics(ctx context.Context, topics []string) bool {
 	if !missing { // whoever keeps topics by hand need not let services create any
 		return true
 	}
+	//bound:retry making topics for dead letters | after {$1}, growing to {$2} | goes on; nothing is handled before
 	wait := pause(100*time.Millisecond, 5*time.Second)
 	for {
+		//bound:timeout making topics for dead letters | {} | tried again
 		ensure, cancel := context.WithTimeout(ctx, 2*requestTimeout)
 		err := b.EnsureTopics(ensure, dead...)
 		cancel()
@@ -149,6 +153,7 @@ func (s *subscriber) insist(ctx context.Context, batch []Record) error {
 			resume()
 		}
 	}()
+	//bound:retry a handler that fails | after {$1}, growing to {$2} | goes on; the partition stands still, alarmed
 	wait := pause(100*time.Millisecond, 10*time.Second)
 	for {
 		err := s.call(ctx, batch)
@@ -220,6 +225,7 @@ func (s *subscriber) bury(ctx context.Context, r Record, reason string) error {
 			resume()
 		}
 	}()
+	//bound:retry publishing a dead letter | after {$1}, growing to {$2} | goes on; the partition stands still, alarmed
 	wait := pause(100*time.Millisecond, 10*time.Second)
 	for {
 		err := s.b.publishDead(ctx, letter)

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	snapshotEvery  = 5 * time.Second
+	snapshotEvery = 5 * time.Second
+	//bound:timeout knowing that a Table is current | {} | it is not known: 503, or tried again
 	confirmTimeout = 5 * time.Second
 )
 
@@ -30,6 +31,8 @@ type TableConfig[T any] struct {
 // Table keeps a compacted topic as a map. A nil or empty value deletes a key. A value that cannot be
 // decoded is counted and skipped. It shows nothing, or its snapshot, until it has read the topic to the
 // end it had; from then on it follows.
+//
+//bound:cache entries of a Table | one a key of its compacted topic | grows with the topic, measured as tributary_table_entries
 type Table[T any] struct {
 	b   *Bus
 	cfg TableConfig[T]
@@ -84,8 +87,10 @@ func (t *Table[T]) Run(ctx context.Context) error {
 // spans waits for the brokers to tell what the topic holds. Once they have failed to, the snapshot
 // counts.
 func (t *Table[T]) spans(ctx context.Context, haveSnapshot bool) (map[topicPartition]span, error) {
+	//bound:retry asking what a Table's topic holds | after {$1}, growing to {$2} | goes on; a snapshot counts meanwhile
 	wait := pause(50*time.Millisecond, 2*time.Second)
 	for {
+		//bound:timeout asking what a Table's topic holds | {} | tried again
 		attempt, cancel := context.WithTimeout(ctx, requestTimeout)
 		spans, err := t.b.spansOf(attempt, []string{t.cfg.Topic})
 		cancel()
@@ -121,6 +126,7 @@ func (t *Table[T]) follow(ctx context.Context, spans map[topicPartition]span, ke
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	//bound:exempt one a Table, and waited for
 	go keeper.run(ctx)
 	defer func() { cancel(); <-keeper.idle }()
 
@@ -300,6 +306,7 @@ func (t *Table[T]) Confirm(ctx context.Context, since time.Time) error {
 		if a == nil {
 			a = &ask{began: time.Now(), done: make(chan struct{})}
 			t.ask = a
+			//bound:goroutines who asks whether a Table is current | one a Table | others wait for its answer
 			t.b.background(func() { t.answer(a) })
 		}
 		t.mu.Unlock()
@@ -316,6 +323,7 @@ func (t *Table[T]) Confirm(ctx context.Context, since time.Time) error {
 }
 
 func (t *Table[T]) answer(a *ask) {
+	//bound:exempt confirmTimeout says it
 	ctx, cancel := context.WithTimeout(t.b.ctx, confirmTimeout)
 	defer cancel()
 	err := t.reach(ctx)

@@ -42,8 +42,11 @@ func (b *Bus) Tail(ctx context.Context, topics []string, handle func(Record)) er
 func (b *Bus) each(ctx context.Context, from map[topicPartition]int64, handle func(fetched)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	//bound:queue what the readers of a Table or a tail have fetched | none: handed over | they wait
 	out := make(chan fetched)
+	//bound:exempt receives once
 	ended := make(chan error, 1)
+	//bound:exempt one a Table or tail, and its context ends it
 	go func() { ended <- b.stream(ctx, from, out) }()
 	for {
 		select {

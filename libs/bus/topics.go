@@ -219,6 +219,7 @@ func (b *Bus) awaitLeaders(ctx context.Context, topics []Topic, created []string
 	for i, t := range topics {
 		names[i] = b.fullName(t.Name)
 	}
+	//bound:retry waiting for a topic that was made | after {$1}, growing to {$2} | goes on within the caller's time
 	wait := pause(20*time.Millisecond, time.Second)
 	for {
 		found, err := b.client.Metadata(ctx, &kafka.MetadataRequest{Topics: names})
@@ -281,6 +282,7 @@ func (b *Bus) partitions(ctx context.Context, topic string) ([]int, error) {
 
 // awaitTopics waits until the topics exist, for ever: whoever creates them may start later.
 func (b *Bus) awaitTopics(ctx context.Context, topics []string) error {
+	//bound:retry waiting for topics to be there | after {$1}, growing to {$2} | goes on
 	wait := pause(50*time.Millisecond, 2*time.Second)
 	for logged := false; ; {
 		var err error

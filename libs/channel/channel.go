@@ -81,6 +81,8 @@ type Reply struct {
 }
 
 // Result of normalising one request.
+//
+//bound:exempt what one request holds, whose body is bounded
 type Result struct {
 	Events []Event
 	Reply  Reply

@@ -16,10 +16,14 @@ import (
 )
 
 // callTries is how often a message is offered in place to a provider that surely did not take it.
+//
+//bound:retry a call that the provider surely did not take | {} tries | deferred
 const callTries = 3
 
 // openFor is how long what was opened may be sent: nothing is, to a person whose keys were frozen much
 // longer ago than caches live.
+//
+//bound:timeout sending what was opened | {} | deferred, and opened anew
 const openFor = 30 * time.Second
 
 // outcome is what became of a command, as the event that says so, and the revocation of its connection
@@ -66,6 +70,7 @@ func (s *sender) report(o outcome) {
 // offer calls the provider, again where it surely did not take the message and asks for no long pause. All
 // of it ends within LongestCall of when the first call began.
 func (s *sender) offer(ctx context.Context, t *taken) (verdict *pb.Receipt, revoked string) {
+	//bound:timeout all calls for one command | {TRIBUTARY_SEND_LONGEST_CALL}, else the channel's longest_call | unknown
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.LongestCall)
 	defer cancel()
 	for try := 1; ; try++ {

@@ -126,18 +126,21 @@ func (c *Config) complete(name string) error {
 			*n = v
 		}
 	}
-	longest := time.Minute
-	if f, ok := channel.Lookup(name); ok {
-		longest = time.Duration(f.LongestCall) * time.Second
+	standard := Config{
+		LongestCall: time.Minute, Late: 5 * time.Minute, Hold: 2 * time.Second, StopWithin: 20 * time.Second,
+		Calls: 128, CallsPerConnection: 16, Fetches: 4, FetchTries: 4,
 	}
-	defaults(&c.LongestCall, longest)
-	defaults(&c.Late, 5*time.Minute)
-	defaults(&c.Hold, 2*time.Second)
-	defaults(&c.StopWithin, 20*time.Second)
-	number(&c.Calls, 128)
-	number(&c.CallsPerConnection, 16)
-	number(&c.Fetches, 4)
-	number(&c.FetchTries, 4)
+	if f, ok := channel.Lookup(name); ok {
+		standard.LongestCall = time.Duration(f.LongestCall) * time.Second
+	}
+	defaults(&c.LongestCall, standard.LongestCall)
+	defaults(&c.Late, standard.Late)
+	defaults(&c.Hold, standard.Hold)
+	defaults(&c.StopWithin, standard.StopWithin)
+	number(&c.Calls, standard.Calls)
+	number(&c.CallsPerConnection, standard.CallsPerConnection)
+	number(&c.Fetches, standard.Fetches)
+	number(&c.FetchTries, standard.FetchTries)
 	var faults []error
 	for setting, value := range map[string]time.Duration{"Late": c.Late, "LongestCall": c.LongestCall, "Hold": c.Hold, "StopWithin": c.StopWithin} {
 		if value < 0 {

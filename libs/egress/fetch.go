@@ -45,6 +45,7 @@ type fetcher struct {
 
 const (
 	// fetchPause is the first of the pauses between tries; each is twice the last.
+	//bound:retry fetching an attachment or profile | {Config.FetchTries} tries, {} apart and twice as long each time | the attachment failed; the profile is asked for again later
 	fetchPause = 500 * time.Millisecond
 	// reasonNotConnected: the connection was not active when the attachment was to be fetched.
 	reasonNotConnected = "not_connected"
@@ -74,9 +75,11 @@ func (f *fetcher) handle(ctx context.Context, records []bus.Record) error {
 		}
 		ctx := telemetry.Extract(ctx, r.Headers)
 		if person {
+			//bound:goroutines fetching for one partition | {Config.Fetches} | the batch waits
 			g.Go(func() error { return f.fetchProfile(ctx, event) })
 		}
 		if files {
+			//bound:goroutines fetching for one partition | {Config.Fetches} | the batch waits
 			g.Go(func() error { return f.fetchFiles(ctx, event) })
 		}
 	}

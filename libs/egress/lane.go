@@ -54,6 +54,8 @@ type taken struct {
 }
 
 // batch is how many records are opened at once.
+//
+//bound:queue commands of one partition that are opened at once | {} | the others wait in the topic
 const batch = 64
 
 func newLane(s *sender, topic string, partition int, metadata string) *lane {

@@ -15,12 +15,16 @@ type pacer struct {
 	hold     time.Duration
 	maxSeats int
 
-	mu    sync.Mutex
-	keys  map[string]*paced
+	mu sync.Mutex
+	//bound:exempt maxPaced says it
+	keys map[string]*paced
+	//bound:limit commands of one connection that are taken and not yet reported | {Config.CallsPerConnection} | deferred
 	seats map[string]int
 }
 
 // maxPaced bounds the limits kept.
+//
+//bound:cache limits of providers that are kept | {} | idle ones are forgotten, then any: it begins anew
 const maxPaced = 20_000
 
 type paced struct {
@@ -125,6 +129,8 @@ func (p *pacer) of(key string, now time.Time) *paced {
 			delete(p.keys, old)
 		}
 	}
+	//bound:exempt part of what maxPaced bounds
+	//bound:exempt part of what maxPaced bounds
 	k := &paced{limit: rate.NewLimiter(rate.Inf, 1), spread: rate.NewLimiter(rate.Inf, 1)}
 	p.keys[key] = k
 	return k
@@ -136,6 +142,8 @@ func (k *paced) set(pace channel.Pace) {
 	if k.limit.Limit() == every && k.limit.Burst() == burst {
 		return
 	}
+	//bound:limit calls as fast as the provider allows | what the channel says | waits as long as a partition may be held, else deferred
+	//bound:exempt spreads those that were deferred
 	k.limit, k.spread = rate.NewLimiter(every, burst), rate.NewLimiter(every, 1)
 }
 

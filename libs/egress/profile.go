@@ -21,13 +21,17 @@ const (
 	profileEvery = 24 * time.Hour
 	profileAgain = 10 * time.Minute
 	// profileTimeout bounds one question.
+	//bound:timeout asking for a profile | {} | tried again, later by the person's next event
 	profileTimeout = 15 * time.Second
-	maxAsked       = 50_000
+	//bound:cache persons whose profile was asked for | {}, for {profileEvery} each | forgotten: asked again
+	maxAsked = 50_000
 )
 
 // newAsked keeps whose profile was asked for of late: subject ids and nothing else.
 func newAsked() *otter.Cache[string, struct{}] {
+	//bound:exempt maxAsked says it
 	return otter.Must(&otter.Options[string, struct{}]{
+		//bound:exempt maxAsked says it
 		MaximumSize: maxAsked, ExpiryCalculator: otter.ExpiryWriting[string, struct{}](profileEvery),
 	})
 }
@@ -137,6 +141,7 @@ func (f *fetcher) askProvider(ctx context.Context, conn *channel.Connection, ide
 }
 
 func (f *fetcher) askOnce(ctx context.Context, conn *channel.Connection, identity channel.Identity) (p channel.Profile, ok bool, err error) {
+	//bound:exempt profileTimeout says it
 	ctx, cancel := context.WithTimeout(ctx, profileTimeout)
 	defer cancel()
 	defer recovered(ctx, f.log, conn, &err)

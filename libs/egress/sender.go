@@ -69,6 +69,7 @@ func newSender(cfg Config, name string, provider channel.Sender, deps Deps, in p
 		cfg: cfg, channel: name, provider: provider, keys: deps.Keys, accounts: deps.Accounts, clock: deps.Clock,
 		log: deps.Telemetry.Log, tracer: deps.Telemetry.Tracer, meters: m, bucket: deps.Bucket, links: deps.Links,
 		publisher: in, receipts: receipts, dead: deps.Bus,
+		//bound:limit commands taken and not yet reported | {Config.Calls} | partitions wait
 		pace: newPacer(cfg.Hold, cfg.CallsPerConnection), slots: make(chan struct{}, cfg.Calls), sleep: sleep,
 	}
 	s.calls, s.cutCalls = context.WithCancel(context.Background())
@@ -82,6 +83,7 @@ func (s *sender) start(group []*taken) {
 	for _, t := range group {
 		if t.cmd != nil {
 			s.meters.outstanding(1)
+			//bound:goroutines calls to the provider, and their reports | {Config.Calls} | partitions wait
 			s.workers.Go(func() {
 				defer s.meters.outstanding(-1)
 				defer s.release(t)
@@ -112,8 +114,10 @@ func (s *sender) stop() {
 	s.mu.Unlock()
 	s.lanes.Wait() // a commit under way is waited for
 	s.stopHere()
+	//bound:timeout calls under way when the process stops | four fifths of {TRIBUTARY_STOP_TIMEOUT} | cut off: unknown
 	cut := time.AfterFunc(s.cfg.StopWithin, s.cutCalls)
 	defer cut.Stop()
+	//bound:timeout reports once calls were cut off | a quarter of that, {reportGrace} at most | given up: the sweeper finds them unknown
 	end := time.AfterFunc(s.cfg.StopWithin+min(reportGrace, s.cfg.StopWithin/4), s.endReports)
 	defer end.Stop()
 	s.workers.Wait()
@@ -161,6 +165,7 @@ func (s *sender) awaitSlot(ctx context.Context, t *taken) error {
 
 // insist calls f until it succeeds; an error means that ctx has ended.
 func (s *sender) insist(ctx context.Context, what string, f func() error) error {
+	//bound:retry reports, announcements, and asking the registry and the tables | growing to {} | goes on; the partition or the call's place waits
 	const longest = 2 * time.Second
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, longest) {
 		err := f()
@@ -190,6 +195,7 @@ func (s *sender) bury(ctx context.Context, r bus.Record) error {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
+	//bound:exempt as long as its caller says, and no longer than the context
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -64,24 +64,31 @@ func JSON[Req, Resp any](opts Options, f func(ctx context.Context, req Req) (Res
 	server := kithttp.NewServer(e, decoder.decode, encoder(opts.Status), kithttp.ServerErrorEncoder(encodeError))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != nil {
+			//bound:limit the body of an API request | {bytes defaultBody} | 413
 			r.Body = http.MaxBytesReader(w, r.Body, opts.MaxBody)
 		}
 		server.ServeHTTP(w, r)
 	})
 }
 
+const (
+	defaultBody    = 1 << 20
+	defaultTimeout = 10 * time.Second
+	defaultRate    = 1000
+)
+
 func (o Options) withDefaults() Options {
 	if o.MaxBody == 0 {
-		o.MaxBody = 1 << 20
+		o.MaxBody = defaultBody
 	}
 	if o.Timeout == 0 {
-		o.Timeout = 10 * time.Second
+		o.Timeout = defaultTimeout
 	}
 	if o.Status == 0 {
 		o.Status = http.StatusOK
 	}
 	if o.Rate == 0 {
-		o.Rate = 1000
+		o.Rate = defaultRate
 	}
 	return o
 }
@@ -134,6 +141,7 @@ var errPanic = errors.New("endpointx: panic")
 func limitedTo(timeout time.Duration) endpoint.Middleware {
 	return func(next endpoint.Endpoint) endpoint.Endpoint {
 		return func(ctx context.Context, request any) (any, error) {
+			//bound:timeout an API request | {defaultTimeout}, a search longer | 504
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			return next(ctx, request)

@@ -36,6 +36,7 @@ type Idempotency struct {
 	now    func() time.Time
 }
 
+//bound:cache idempotency keys, in the database | {} | forgotten: the same key makes anew
 const idempotencyKept = 24 * time.Hour
 
 // NewIdempotency makes the store. Every replica must be given the same secret.

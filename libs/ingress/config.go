@@ -33,11 +33,17 @@ type Config struct {
 	DrainTimeout, DrainPause time.Duration
 }
 
+const (
+	maxRequests = 512
+	// bodyMemory is what the bodies of all requests under way may take, as long as 4 of them fit.
+	bodyMemory = 128 << 20
+)
+
 // Defaults for a channel whose bodies are at most bodyLimit: MaxRequests of them fit 128 MiB.
 func Defaults(dataDir string, bodyLimit int64) Config {
 	return Config{
 		DataDir:        dataDir,
-		MaxRequests:    int(min(512, max(4, 128<<20/max(1, bodyLimit)))),
+		MaxRequests:    int(min(maxRequests, max(4, bodyMemory/max(1, bodyLimit)))),
 		BodyTimeout:    10 * time.Second,
 		RegistryBudget: 400 * time.Millisecond,
 		PublishBudget:  1200 * time.Millisecond,

@@ -46,6 +46,7 @@ func (in *Ingress) deliver(ctx context.Context, items []item) error {
 // sealWithin the registry's budget, and only while its breaker lets it.
 func (in *Ingress) sealWithin(ctx context.Context, items []item) ([]outcome, error) {
 	return in.registryBreaker.Execute(func() ([]outcome, error) {
+		//bound:timeout the registry, of a webhook | {Config.RegistryBudget} | spooled
 		ctx, cancel := context.WithTimeout(ctx, in.cfg.RegistryBudget)
 		defer cancel()
 		return in.seal(ctx, items)
@@ -59,6 +60,7 @@ func (in *Ingress) publishWithin(ctx context.Context, outcomes []outcome) error 
 		return nil
 	}
 	_, err := in.publishBreaker.Execute(func() (struct{}, error) {
+		//bound:timeout the brokers, of a webhook | {Config.PublishBudget} | spooled
 		ctx, cancel := context.WithTimeout(ctx, in.cfg.PublishBudget)
 		defer cancel()
 		return struct{}{}, in.publish(ctx, msgs)

@@ -20,13 +20,16 @@ import (
 
 // What the drain takes at once.
 const (
+	//bound:queue entries of the spool that are drained at once | {} | the others wait on disk
 	drainEntries = 256
-	drainBytes   = 4 << 20
+	//bound:queue bytes of the spool that are drained at once | {bytes} | the others wait on disk
+	drainBytes = 4 << 20
 )
 
 // Drain brings the spool home until ctx ends: the oldest entries first, again and again while registry or
 // brokers fail. What fails for its data is set aside.
 func (in *Ingress) Drain(ctx context.Context) error {
+	//bound:retry draining the spool | growing to {Config.DrainPause} | goes on; the oldest entries first
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, in.cfg.DrainPause
 	pause.Reset()
@@ -120,6 +123,7 @@ func (in *Ingress) bringAll(ctx context.Context, records []spool.Record) error {
 			items, of = append(items, d.item), append(of, i)
 		}
 	}
+	//bound:timeout a call that drains the spool | {Config.DrainTimeout} | drained again later
 	within, cancel := context.WithTimeout(ctx, in.cfg.DrainTimeout)
 	defer cancel()
 	outcomes, err := in.seal(within, items)
@@ -127,6 +131,7 @@ func (in *Ingress) bringAll(ctx context.Context, records []spool.Record) error {
 		return err
 	}
 	if msgs := messages(outcomes); len(msgs) > 0 {
+		//bound:timeout a call that drains the spool | {Config.DrainTimeout} | drained again later
 		within, cancel := context.WithTimeout(ctx, in.cfg.DrainTimeout)
 		defer cancel()
 		if err := in.publish(within, msgs); err != nil {
@@ -171,6 +176,7 @@ func (in *Ingress) open(ctx context.Context, records []spool.Record) ([]opened, 
 	if len(questions) == 0 {
 		return out, nil
 	}
+	//bound:timeout a call that drains the spool | {Config.DrainTimeout} | drained again later
 	within, cancel := context.WithTimeout(ctx, in.cfg.DrainTimeout)
 	defer cancel()
 	answers, err := in.Registry.OpenSpool(within, questions)
@@ -234,6 +240,7 @@ func drainFault(err error) string {
 
 // wait for a while, for wake, or for ctx to end.
 func wait(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+	//bound:exempt as long as its caller says, and no longer than the context
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

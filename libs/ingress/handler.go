@@ -152,6 +152,7 @@ func (in *Ingress) body(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 	}
 	// Not every ResponseWriter has deadlines; the server's own then counts.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(in.cfg.BodyTimeout))
+	//bound:limit the body of a webhook | the channel's body_limit | 413
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, in.Features.BodyLimit))
 	var limit *http.MaxBytesError
 	switch {
@@ -256,6 +257,7 @@ func (in *Ingress) connection(from source, e channel.Event) (*pb.Connection, boo
 
 // confirm that accounts are known as of arrived.
 func (in *Ingress) confirm(ctx context.Context, arrived time.Time) error {
+	//bound:timeout knowing whether an account is known | {Config.ConfirmBudget} | 503
 	ctx, cancel := context.WithTimeout(ctx, in.cfg.ConfirmBudget)
 	defer cancel()
 	if in.Accounts.Confirm(ctx, arrived) != nil {

@@ -87,12 +87,16 @@ func New(cfg Config, d Deps) (*Ingress, error) {
 	}
 	in := &Ingress{
 		cfg: cfg, Deps: d, spool: s,
-		topic:     "inbound." + d.Adapter.Name(),
-		urls:      newPublicURLs(cfg),
-		requests:  make(chan struct{}, cfg.MaxRequests),
+		topic: "inbound." + d.Adapter.Name(),
+		urls:  newPublicURLs(cfg),
+		//bound:limit webhooks of a channel under way | {maxRequests}, and no more than {bytes bodyMemory} of bodies | 503
+		requests: make(chan struct{}, cfg.MaxRequests),
+		//bound:limit webhooks under way that name what is not known | an eighth of those | 503
 		strangers: make(chan struct{}, max(1, cfg.MaxRequests/8)),
-		draining:  make(chan struct{}, 1),
-		arrived:   make(chan struct{}, 1),
+		//bound:limit who drains the spool | {} | the other waits
+		draining: make(chan struct{}, 1),
+		//bound:queue wake-ups of who drains the spool | {} | the next is dropped: one is enough
+		arrived: make(chan struct{}, 1),
 	}
 	in.registryBreaker = newBreaker[[]outcome](in, "registry")
 	in.publishBreaker = newBreaker[struct{}](in, "publish")
@@ -152,8 +156,10 @@ var _ http.Handler = (*Ingress)(nil)
 // newBreaker opens after one failure and lets one request probe after the pause.
 func newBreaker[T any](in *Ingress, name string) *gobreaker.CircuitBreaker[T] {
 	return gobreaker.NewCircuitBreaker[T](gobreaker.Settings{
-		Name:        name,
+		Name: name,
+		//bound:limit requests that try a registry or broker that has failed | {} | the others go to the spool
 		MaxRequests: 1,
+		//bound:retry a registry or broker that has failed | after {Config.BreakerPause}, by one request | its budget, once; then the pause again
 		Timeout:     in.cfg.BreakerPause,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures > 0 },
 		// Too much in flight, or what is refused for its data, is no outage: it is spooled, the others go on.

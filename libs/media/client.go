@@ -39,6 +39,11 @@ type Client struct {
 }
 
 const (
+	//bound:limit a fetched attachment | {bytes} | it failed, as too large
+	maxBytes = 50 << 20
+	// longestFetch is from the first address asked to the last byte.
+	longestFetch = time.Minute
+	//bound:limit redirects while an attachment is fetched | {} | it failed
 	maxRedirects = 5
 	// sniffed is as much of a file as mimetype looks at.
 	sniffed = 3072
@@ -80,23 +85,30 @@ var (
 // NewClient makes a Client.
 func NewClient(cfg ClientConfig) *Client {
 	if cfg.MaxBytes <= 0 {
-		cfg.MaxBytes = 50 << 20
+		cfg.MaxBytes = maxBytes
 	}
 	if cfg.Timeout <= 0 {
-		cfg.Timeout = time.Minute
+		cfg.Timeout = longestFetch
 	}
+	//bound:timeout connecting, to fetch an attachment | {} | tried again
 	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: checkDialled(cfg.Allowed), Resolver: cfg.Resolver}
 	return &Client{cfg: cfg, transport: &http.Transport{
-		Proxy:                  nil, // a proxy would resolve names by itself
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    10 * time.Second,
-		ResponseHeaderTimeout:  20 * time.Second,
+		Proxy:       nil, // a proxy would resolve names by itself
+		DialContext: dialer.DialContext,
+		//bound:timeout the TLS handshake, to fetch an attachment | {} | tried again
+		TLSHandshakeTimeout: 10 * time.Second,
+		//bound:timeout the beginning of an answer, to fetch an attachment | {} | tried again
+		ResponseHeaderTimeout: 20 * time.Second,
+		//bound:limit an answer's headers | {bytes} | the attachment failed
 		MaxResponseHeaderBytes: 64 << 10,
-		MaxIdleConnsPerHost:    2,
-		MaxIdleConns:           64,
-		IdleConnTimeout:        30 * time.Second,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // what is stored is what was sent
+		//bound:pool idle connections to a host that attachments come from | {} | more are closed
+		MaxIdleConnsPerHost: 2,
+		//bound:pool idle connections that attachments came over | {} | more are closed
+		MaxIdleConns: 64,
+		//bound:timeout an idle connection that attachments came over | {} | it is closed
+		IdleConnTimeout:    30 * time.Second,
+		ForceAttemptHTTP2:  true,
+		DisableCompression: true, // what is stored is what was sent
 	}}
 }
 
@@ -111,6 +123,7 @@ type File struct {
 // Fetch asks for a file. announced is the content type that the event promised, or empty. Every error is a
 // *Failure, or ctx's own.
 func (c *Client) Fetch(ctx context.Context, req channel.MediaRequest, announced string) (*File, error) {
+	//bound:timeout fetching an attachment, to its last byte | {longestFetch} | tried again
 	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	file, err := c.fetch(bounded, cancel, req, announced)
 	if err != nil {
@@ -129,6 +142,7 @@ func (c *Client) fetch(ctx context.Context, cancel context.CancelFunc, req chann
 		return nil, &Failure{Reason: ReasonAddress}
 	}
 	authorise(r, req)
+	//bound:exempt the context bounds it, to the last byte
 	client := http.Client{Transport: c.transport, CheckRedirect: func(next *http.Request, via []*http.Request) error {
 		switch {
 		case len(via) > maxRedirects:

@@ -81,6 +81,7 @@ func (l *Links) read(token string) (workspaceID, attachmentID string, ok bool) {
 // ServeHTTP serves an attachment by its token (the path value "token"): 404 for every token that does not
 // work, and for a file that is gone; 503 while the key registry is away.
 func (l *Links) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	//bound:timeout serving a link to an attachment | {} | the connection is closed
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
 	workspace, attachment, ok := l.read(r.PathValue("token"))

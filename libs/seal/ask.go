@@ -12,6 +12,7 @@ import (
 
 // OpenSpool asks the registry for the keys of spool entries, in order.
 func (c *Client) OpenSpool(ctx context.Context, items []*pb.OpenSpoolRequest_Item) ([]*pb.OpenSpoolResponse_Item, error) {
+	//bound:exempt as many as were asked for
 	var opened []*pb.OpenSpoolResponse_Item
 	for len(items) > 0 {
 		n := min(len(items), MaxItems)
@@ -109,6 +110,7 @@ func (c *Client) askUnwrap(ctx context.Context, questions []unwrapQuestion) ([]S
 
 // call makes one call with its deadline, reports the registry's time, and counts.
 func (c *Client) call(ctx context.Context, method string, ask func(ctx context.Context, sent time.Time) (nowMicros int64, err error)) error {
+	//bound:timeout a call of the registry | {TRIBUTARY_REGISTRY_TIMEOUT} | it counts as unavailable
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	sent := c.cfg.Now()

@@ -13,8 +13,10 @@ type batcher[Q comparable, A any] struct {
 	// group keeps questions apart that can't share a call; nil: all can.
 	group func(Q) any
 
-	mu      sync.Mutex
-	open    map[Q]*answer[A] // waiting or on their way
+	mu sync.Mutex
+	//bound:exempt what waits and what is asked
+	open map[Q]*answer[A] // waiting or on their way
+	//bound:exempt maxWaiting says it
 	waiting []Q
 	running int
 }
@@ -26,8 +28,10 @@ type answer[A any] struct {
 }
 
 const (
+	//bound:limit calls of the registry at once, of each kind | {} | questions wait and share the next call
 	parallelCalls = 4
 	// maxWaiting bounds the questions that wait; beyond it the registry counts as unavailable.
+	//bound:queue questions to the registry that wait, of each kind | {} | it counts as unavailable
 	maxWaiting = 64 * MaxItems
 )
 
@@ -78,6 +82,7 @@ func (b *batcher[Q, A]) join(ctx context.Context, questions []Q) ([]*answer[A], 
 func (b *batcher[Q, A]) start(ctx context.Context) {
 	for b.running < parallelCalls && len(b.waiting) > 0 {
 		b.running++
+		//bound:goroutines calls of the registry, of each kind | {parallelCalls} | questions wait
 		go b.run(context.WithoutCancel(ctx), b.take())
 	}
 }

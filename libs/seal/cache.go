@@ -9,6 +9,8 @@ import (
 // cache keeps what the registry answered for at most ttl from when the request was sent, the newest max
 // of it. Nothing extends an entry. What has expired is also dropped from memory by a timer, which runs
 // only while there are entries.
+//
+//bound:cache keys, and identities, that the registry answered | {defaultCacheSize} each, for {TRIBUTARY_CACHE_TTL} | the oldest is forgotten
 type cache[K comparable] struct {
 	ttl time.Duration
 	max int
@@ -116,6 +118,7 @@ func (c *cache[K]) purge() {
 func (c *cache[K]) arm() {
 	if c.timer == nil && c.order.Len() > 0 {
 		left := c.ttl - c.now().Sub(c.order.Front().Value.(entry[K]).sent)
+		//bound:timeout a plain key in memory | {TRIBUTARY_CACHE_TTL} | forgotten, used or not
 		c.timer = time.AfterFunc(max(left, time.Millisecond), c.purge)
 	}
 }

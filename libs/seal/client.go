@@ -91,6 +91,8 @@ type unwrapQuestion struct {
 	generation uint64
 }
 
+const defaultCacheSize = 100_000
+
 // NewClient makes a client on the registry's gRPC client. onTime (may be nil) is told of every answer:
 // when it was asked for, and the registry's time in it. See Dial for a client of an address.
 func NewClient(reg pb.KeyRegistryClient, cfg Config, onTime func(sent, registry time.Time)) *Client {
@@ -101,7 +103,7 @@ func NewClient(reg pb.KeyRegistryClient, cfg Config, onTime func(sent, registry 
 		cfg.Timeout = 2 * time.Second
 	}
 	if cfg.CacheSize <= 0 {
-		cfg.CacheSize = 100_000
+		cfg.CacheSize = defaultCacheSize
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -43,10 +43,18 @@ func Dial(cfg Config, onTime func(sent, registry time.Time), opts ...grpc.DialOp
 	all := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: .2, MaxDelay: 2 * time.Second},
+			Backoff: backoff.Config{
+				//bound:retry connecting to the registry: the first pause | {} | tried again; calls fail meanwhile
+				BaseDelay: 50 * time.Millisecond,
+				//bound:retry connecting to the registry: the longest pause | {} | tried again; calls fail meanwhile
+				MaxDelay:   2 * time.Second,
+				Multiplier: 1.6, Jitter: .2,
+			},
+			//bound:timeout connecting to the registry | {} | tried again; calls fail meanwhile
 			MinConnectTimeout: time.Second,
 		}),
 		// A connection whose other end vanished is found out within 7 s rather than TCP's quarter of an hour.
+		//bound:timeout the registry's answer to a ping | {} | the connection is made anew
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 2 * time.Second}),
 	}
 	if cfg.Token != "" {

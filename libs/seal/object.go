@@ -70,6 +70,7 @@ func (c *chunks) next(last bool) ([]byte, error) {
 	return c.nonce[:], nil
 }
 
+//bound:exempt a chunk
 type sealWriter struct {
 	w io.Writer
 	chunks

@@ -41,6 +41,8 @@ type Config struct {
 	MaxConns int
 }
 
+const defaultConns = 10
+
 // serverSettings keep a stopped or slow process from holding the others.
 var serverSettings = map[string]string{
 	"idle_in_transaction_session_timeout": "10s",
@@ -52,7 +54,7 @@ var serverSettings = map[string]string{
 // Open opens the database and brings its schema up to date.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.MaxConns <= 0 {
-		cfg.MaxConns = 10
+		cfg.MaxConns = defaultConns
 	}
 	var db *DB
 	var err error
@@ -89,11 +91,13 @@ func openSQLite(path string, readers int) (*DB, error) {
 		}, more...)}
 		return "file:" + url.PathEscape(path) + "?" + q.Encode()
 	}
+	//bound:pool connections that write to a SQLite file | one | transactions wait in line
 	write, err := sql.Open("sqlite", dsn()+"&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
 	write.SetMaxOpenConns(1)
+	//bound:pool connections that read a SQLite file | {defaultConns} | reads wait in line
 	read, err := sql.Open("sqlite", dsn("query_only(1)"))
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
@@ -109,6 +113,7 @@ func openPostgres(dsn string, conns int) (*DB, error) {
 		return nil, errors.New("database URL is neither sqlite:<path> nor a PostgreSQL URL") // the cause may quote a password
 	}
 	if cfg.ConnectTimeout == 0 {
+		//bound:timeout connecting to PostgreSQL | {} | the transaction fails
 		cfg.ConnectTimeout = 5 * time.Second
 	}
 	for name, value := range serverSettings {
@@ -116,9 +121,11 @@ func openPostgres(dsn string, conns int) (*DB, error) {
 			cfg.RuntimeParams[name] = value
 		}
 	}
+	//bound:pool connections to PostgreSQL, of a database | {defaultConns} | transactions wait in line
 	pool := stdlib.OpenDB(*cfg)
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
+	//bound:timeout an idle connection to PostgreSQL | {} | it is closed
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 	return &DB{write: pool, read: pool, dialect: goose.DialectPostgres}, nil
 }
@@ -163,6 +170,8 @@ func (db *DB) Dialect() string { return string(db.dialect) }
 func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
 
 // maxTries bounds how often Tx runs a transaction that lost against another.
+//
+//bound:retry a transaction that lost against another | {} tries | its error
 const maxTries = 10
 
 // Tx runs f in a write transaction and commits when it returns nil. A transaction that lost against
@@ -178,6 +187,7 @@ func (db *DB) Tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		//bound:exempt a fifth of a second at most
 		case <-time.After(pause):
 		}
 	}

@@ -17,6 +17,12 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
+// What labels have is bounded where it is known; this holds for what providers, and whoever holds a signing
+// secret, may put into one.
+//
+//bound:cache series of a metric | {} | further ones are counted together, as otel_metric_overflow
+const maxSeries = 2000
+
 // meterProvider feeds the process's one registry; the label service tells whose a series is.
 func (p *process) meterProvider(service string) (metric.MeterProvider, error) {
 	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"service": service}, p.registry)
@@ -28,7 +34,11 @@ func (p *process) meterProvider(service string) (metric.MeterProvider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: metrics of %s: %w", service, err)
 	}
-	return sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter), sdkmetric.WithView(withoutCallersHost())), nil
+	return sdkmetric.NewMeterProvider(
+		sdkmetric.WithReader(exporter),
+		sdkmetric.WithView(withoutCallersHost()),
+		sdkmetric.WithCardinalityLimit(maxSeries),
+	), nil
 }
 
 // withoutCallersHost drops what a caller chooses by its Host header: it would let anybody make series

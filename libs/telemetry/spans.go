@@ -17,6 +17,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
+const maxSpans = 2048
+
 // openSpans makes the process's way out for spans, where one is configured.
 func (p *process) openSpans(cfg Config) error {
 	var exporters []sdktrace.SpanExporter
@@ -49,9 +51,13 @@ func (p *process) openSpans(cfg Config) error {
 		ratio = 1
 	}
 	p.sampler = sdktrace.ParentBased(sdktrace.TraceIDRatioBased(ratio))
+	//bound:queue spans that wait to be sent | {maxSpans} | the newest are dropped
 	p.spans = sdktrace.NewBatchSpanProcessor(
 		&redactingExporter{to: exporters, log: slog.New(p.log)},
 		sdktrace.WithBatchTimeout(time.Second),
+		sdktrace.WithMaxQueueSize(maxSpans),
+		//bound:timeout sending spans | {} | they are lost, and the loss is logged
+		sdktrace.WithExportTimeout(30*time.Second),
 	)
 	return nil
 }

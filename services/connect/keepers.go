@@ -38,6 +38,7 @@ func openKeepers(ctx context.Context, common app.Common) (*keepers, error) {
 }
 
 func (k *keepers) seal(ctx context.Context, channel string, m proto.Message) ([]byte, error) {
+	//bound:timeout a keeper that seals credentials | {} | 503
 	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
 	sealed, err := accounts.Sealed(ctx, k.byChannel[channel], m)

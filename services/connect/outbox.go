@@ -51,6 +51,7 @@ type relay struct {
 }
 
 const (
+	//bound:queue marked entries that are published at once | {} | the others wait in the database
 	relayBatch    = 200
 	relayEvery    = time.Second
 	publishedWait = 2 * time.Second
@@ -58,6 +59,7 @@ const (
 )
 
 func newRelay(db *sqldb.DB, b *bus.Bus, c *clock.Clock, log *slog.Logger) *relay {
+	//bound:limit who publishes what was marked, in a process | {} | the others wait
 	return &relay{db: db, bus: b, clock: c, log: log, turn: make(chan struct{}, 1)}
 }
 
@@ -93,6 +95,7 @@ func (r *relay) ready() error {
 // flush publishes what a request has changed before the request is answered. Where that takes too long
 // the change stays marked and run publishes it.
 func (r *relay) flush(ctx context.Context) {
+	//bound:timeout publishing a change before it is answered | {} | answered; published by the job
 	ctx, cancel := context.WithTimeout(ctx, publishedWait)
 	defer cancel()
 	if _, err := r.publishMarked(ctx); err != nil {
@@ -108,6 +111,7 @@ type marked struct {
 }
 
 func (r *relay) publishMarked(ctx context.Context) (n int, err error) {
+	//bound:timeout publishing what was marked | {} | tried again within {relayEvery}
 	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 	defer cancel()
 	select {

@@ -45,6 +45,7 @@ func newReconciler(db *sqldb.DB, b *bus.Bus, r *relay, every time.Duration, mete
 func (r *reconciler) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, t := range r.tables {
+		//bound:goroutines Tables that are compared with the database | three | they end together
 		g.Go(func() error { return t.Run(ctx) })
 	}
 	g.Go(func() error { return r.compareEver(ctx) })

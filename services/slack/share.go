@@ -53,6 +53,7 @@ func (a *Adapter) shared(ctx context.Context, api *slack.Client, fileID, channel
 		select {
 		case <-ctx.Done():
 			return channel.Sent{}
+		//bound:retry looking for the message that a file became | as often as shareWaits has pauses | sent, but not known by its id
 		case <-time.After(wait):
 		}
 		f, _, _, err := api.GetFileInfoContext(ctx, fileID, 0, 0)

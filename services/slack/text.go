@@ -8,6 +8,8 @@ import (
 
 // plain is text without Slack's markup, with its mentions marked. A mention is written as the user's id,
 // never as a name: a name would be personal data of somebody else than the author.
+//
+//bound:exempt one text
 type plain struct {
 	strings.Builder
 	team     string

@@ -146,6 +146,7 @@ func (m *mesh) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 		return errors.Join(err, registry.Close(), listener.Close())
 	}
 	defer func() {
+		//bound:timeout flushing at the end of the process | {} | what is not flushed is given up
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		err = errors.Join(err, platform.Close(closing))

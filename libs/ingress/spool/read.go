@@ -17,6 +17,8 @@ type Record struct {
 }
 
 // Batch is what Next gave out.
+//
+//bound:exempt what Next was asked for
 type Batch struct {
 	Records []Record
 	// Damaged bytes were skipped that lie between whole records; their segments are kept aside. A torn end,

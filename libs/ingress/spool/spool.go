@@ -60,17 +60,20 @@ type Spool struct {
 	committing chan struct{} // held by who writes and syncs
 	aside      chan struct{} // held by who sets aside
 
-	mu       sync.Mutex
-	closed   bool
-	pending  *commit
-	writing  int64 // bytes of the commit under way
-	active   *segment
+	mu      sync.Mutex
+	closed  bool
+	pending *commit
+	writing int64 // bytes of the commit under way
+	active  *segment
+	//bound:queue the spool on disk, with what was set aside | {bytes TRIBUTARY_SPOOL_BYTES} | 503; nothing is dropped
 	segments []uint64 // all that are not done, the active one last
 	next     uint64   // number of the next segment
 	done     position
+	//bound:exempt as the segments
 	size     map[uint64]int64 // of segments
 	setAside int64            // bytes
 	// damagedSegments are kept when they are done.
+	//bound:exempt as the segments
 	damagedSegments map[uint64]bool
 	asideSegment    uint64 // that SetAside appends to; 0: none yet
 	asideBytes      int64
@@ -85,6 +88,7 @@ type position struct {
 
 // commit is one write and one fsync, shared by those who came while another was under way.
 type commit struct {
+	//bound:queue records that share the next fsync | the requests under way | those who come later share the one after
 	frames []byte
 	oldest time.Time
 	done   chan struct{}
@@ -115,6 +119,8 @@ func Open(cfg Config) (*Spool, error) {
 	}
 	s := &Spool{
 		cfg: cfg, lock: lock,
+		//bound:limit who writes to the spool | {} | the others share the next fsync
+		//bound:limit who sets aside | {} | the others wait
 		committing: make(chan struct{}, 1), aside: make(chan struct{}, 1),
 		size: map[uint64]int64{}, damagedSegments: map[uint64]bool{},
 	}

@@ -63,16 +63,26 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.UploadBytes = or(l.UploadBytes, 25<<20)
-	l.SearchTime = or(l.SearchTime, 5*time.Second)
-	l.SearchMost = or(l.SearchMost, 100_000)
-	l.Streams = or(l.Streams, 512)
-	l.WorkspaceStreams = or(l.WorkspaceStreams, 64)
-	l.StreamPoll = or(l.StreamPoll, time.Second)
-	l.StreamBeat = or(l.StreamBeat, 15*time.Second)
-	l.StreamWrite = or(l.StreamWrite, 10*time.Second)
-	l.StreamLife = or(l.StreamLife, 15*time.Minute)
-	return l
+	standard := Limits{
+		UploadBytes: 25 << 20,
+		SearchTime:  5 * time.Second,
+		SearchMost:  100_000,
+		Streams:     512, WorkspaceStreams: 64,
+		StreamPoll:  time.Second,
+		StreamBeat:  15 * time.Second,
+		StreamWrite: 10 * time.Second,
+		StreamLife:  15 * time.Minute,
+	}
+	return Limits{
+		UploadBytes: or(l.UploadBytes, standard.UploadBytes),
+		SearchTime:  or(l.SearchTime, standard.SearchTime),
+		SearchMost:  or(l.SearchMost, standard.SearchMost),
+		Streams:     or(l.Streams, standard.Streams), WorkspaceStreams: or(l.WorkspaceStreams, standard.WorkspaceStreams),
+		StreamPoll:  or(l.StreamPoll, standard.StreamPoll),
+		StreamBeat:  or(l.StreamBeat, standard.StreamBeat),
+		StreamWrite: or(l.StreamWrite, standard.StreamWrite),
+		StreamLife:  or(l.StreamLife, standard.StreamLife),
+	}
 }
 
 func or[T comparable](value, otherwise T) T {

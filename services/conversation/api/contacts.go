@@ -21,6 +21,7 @@ import (
 	"tributary.dev/services/conversation/store"
 )
 
+//bound:exempt what one answer shows
 type contactRow struct {
 	id       string
 	created  int64

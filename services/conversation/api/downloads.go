@@ -25,6 +25,7 @@ const downloadTime = 10 * time.Minute
 // neither shows nor runs it. A stored object that turns out cut or altered ends the connection: the
 // client sees that it has not all of it.
 func (a *API) downloadAttachment(w http.ResponseWriter, r *http.Request) {
+	//bound:timeout a download | {} | the connection is closed
 	ctx, cancel := context.WithTimeout(r.Context(), downloadTime)
 	defer cancel()
 	f, err := a.openAttachment(ctx, r.PathValue("id"))

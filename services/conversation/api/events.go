@@ -46,6 +46,7 @@ const (
 // streamEvents follows the outbox by position (WHATWG HTML, 9.2: server-sent events). Every event has its
 // position as id, so a client cut off anywhere comes back with Last-Event-ID and goes on behind it.
 func (a *API) streamEvents(w http.ResponseWriter, r *http.Request) {
+	//bound:timeout a live stream | {Limits.StreamLife} | it ends; its client comes back
 	ctx, cancel := context.WithTimeout(r.Context(), a.StreamLife)
 	defer cancel()
 	s, err := a.openStream(ctx, w, r)
@@ -73,7 +74,8 @@ type stream struct {
 	reset bool
 	w     http.ResponseWriter
 	rc    *http.ResponseController
-	buf   bytes.Buffer
+	//bound:queue events written to a stream at once | {eventBatch} | the others wait in the outbox
+	buf bytes.Buffer
 }
 
 var errClientGone = errors.New("api: the client is gone or does not keep up")
@@ -169,6 +171,7 @@ func (s *stream) run(ctx context.Context) error {
 // pause keeps a stream that is woken all the time from asking the database all the time; false when the
 // stream is to end.
 func (s *stream) pause(ctx context.Context) bool {
+	//bound:retry looking for a stream's events, however often it is woken | every {} | the events come together
 	t := time.NewTimer(pollPause)
 	defer t.Stop()
 	select {
@@ -316,9 +319,10 @@ type streams struct {
 	// ended is closed when all shall end.
 	ended chan struct{}
 
-	mu     sync.Mutex
-	woken  chan struct{} // closed by the next wake
-	open   int
+	mu    sync.Mutex
+	woken chan struct{} // closed by the next wake
+	open  int
+	//bound:limit live streams | {Limits.Streams}, of one workspace {Limits.WorkspaceStreams} | 503, 429
 	openBy map[string]int
 	done   bool
 }

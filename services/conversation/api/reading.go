@@ -14,6 +14,8 @@ import (
 )
 
 // messageRow is a message as it is stored, not opened yet.
+//
+//bound:exempt what one answer shows
 type messageRow struct {
 	id, conversation, connection  string
 	direction, author, member     string

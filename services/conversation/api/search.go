@@ -45,9 +45,13 @@ type SearchPage struct {
 }
 
 // searchBatch messages are read and opened at a time: fewer keys than one call of the registry takes.
+//
+//bound:queue messages that a search opens at once | {} | the others follow
 const searchBatch = 500
 
 // scan is one search on its way from the newest message to the oldest.
+//
+//bound:exempt what one search finds, which is bounded by SearchMost
 type scan struct {
 	workspace string
 	words     []string

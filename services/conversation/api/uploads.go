@@ -40,6 +40,7 @@ const (
 // uploadAttachment seals a file while it comes in, under a key of its own, and keeps it for a message of
 // the conversation to take.
 func (a *API) uploadAttachment(w http.ResponseWriter, r *http.Request) {
+	//bound:timeout an upload | {} | the connection is closed
 	ctx, cancel := context.WithTimeout(r.Context(), uploadTime)
 	defer cancel()
 	attachment, err := a.upload(ctx, w, r)
@@ -74,10 +75,12 @@ func (a *API) upload(ctx context.Context, w http.ResponseWriter, r *http.Request
 	control, deadline := http.NewResponseController(w), time.Now().Add(uploadTime)
 	_, _ = control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline.Add(time.Minute))
 	f := &upload{conversation: r.PathValue("id"), name: name, subject: draft.Subject, ref: &pb.AttachmentRef{Id: id.String()}}
+	//bound:limit an uploaded attachment | {bytes Limits.UploadBytes} | 413
 	if err := f.store(ctx, a.Bucket, http.MaxBytesReader(w, r.Body, a.UploadBytes)); err != nil {
 		return Attachment{}, err
 	}
 	if err := a.keepUpload(ctx, f); err != nil {
+		//bound:timeout taking back an upload that failed | {} | swept later
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		return Attachment{}, errors.Join(err, a.Bucket.Delete(ctx, f.ref.GetObject()))

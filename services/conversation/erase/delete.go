@@ -33,6 +33,8 @@ func Holdings() []*pb.Holder_Holding {
 }
 
 // erasure of one subject in one transaction.
+//
+//bound:exempt what one command deletes
 type erasure struct {
 	tx                          *sql.Tx
 	workspace, subject, contact string

@@ -54,6 +54,7 @@ type Holder struct {
 
 // New makes a holder. committed is called after each transaction that wrote to the outbox.
 func New(db *sqldb.DB, bucket Bucket, keys Evicter, clk *clock.Clock, tel *telemetry.Telemetry, committed func()) (*Holder, error) {
+	//bound:queue wake-ups of who deletes objects | {} | the next is dropped: one is enough
 	h := &Holder{db: db, bucket: bucket, keys: keys, clock: clk, tel: tel, committed: committed, wake: make(chan struct{}, 1)}
 	var err error
 	if h.answered, err = tel.Meter.Int64Counter("tributary_privacy_commands",
@@ -180,6 +181,7 @@ func (h *Holder) Wake() {
 // DeleteObjects deletes from the bucket what transactions have noted, until ctx ends.
 func (h *Holder) DeleteObjects(ctx context.Context) error {
 	const pause = 5 * time.Second
+	//bound:exempt when to look next
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -218,6 +220,7 @@ func (h *Holder) DeleteObjectsOnce(ctx context.Context) (more bool, err error) {
 	var faults []error
 	var done []string
 	for _, object := range objects {
+		//bound:timeout deleting an object | {} | tried again later
 		call, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := h.bucket.Delete(call, object)
 		cancel()

@@ -15,6 +15,8 @@ import (
 )
 
 // batch is one transaction over some events. Locks are taken in the order that the schema names.
+//
+//bound:exempt what follows from one batch of records
 type batch struct {
 	p   *Projector
 	tx  *sql.Tx

@@ -20,8 +20,10 @@ import (
 
 // Bounds of one look at a topic and of one call of the broker.
 const (
+	//bound:queue outbox rows of a topic that are published at once | {} | the others wait in the database
 	topicWindow = 1000
-	batchRows   = 500
+	//bound:queue outbox rows in one call of the broker | {} | the next call
+	batchRows = 500
 )
 
 // row of the outbox that has a position.
@@ -59,6 +61,7 @@ func (r *Relay) publishTopic(ctx context.Context, topic string) (full bool, err 
 	var acknowledged []row
 	var faults []error
 	for p, waiting := range partitions {
+		//bound:goroutines partitions of a topic that are published to | one each | waited for
 		wg.Go(func() {
 			done, err := r.publishPartition(ctx, topic, p, waiting)
 			mu.Lock()
@@ -89,6 +92,7 @@ func (r *Relay) publishPartition(ctx context.Context, topic string, partition in
 			}
 			batch = append(batch, m)
 		}
+		//bound:timeout one call of the broker for the outbox | {} | published again, with the same positions
 		call, cancel := context.WithTimeout(ctx, publishTime)
 		err := r.bus.PublishPartition(call, topic, partition, batch)
 		cancel()

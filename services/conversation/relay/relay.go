@@ -22,15 +22,21 @@ import (
 )
 
 // Retention is how long published rows are kept, for the live stream to resume from.
+//
+//bound:cache published rows of the outbox, in the database | {} | deleted; a client that resumes from before gets a reset
 const Retention = 7 * 24 * time.Hour
 
 // leaseTime is how long a relay that has died holds the others up.
+//
+//bound:timeout a relay that has died | {} | another takes over
 const leaseTime = 10 * time.Second
 
 // publishTime bounds one call of the broker; it and the database's own time-outs end well before a lease.
 const publishTime = 4 * time.Second
 
 // placeBatch rows are given their positions at once.
+//
+//bound:queue outbox rows that get positions at once | {} | the others wait in the database
 const placeBatch = 1000
 
 // Publisher is what the relay needs of the bus.
@@ -65,6 +71,7 @@ func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, 
 	if poll == 0 {
 		poll = time.Second
 	}
+	//bound:queue wake-ups of the relay | {} | the next is dropped: one is enough
 	r := &Relay{db: db, bus: b, clock: clk, tel: tel, placed: placed, poll: poll, owner: owner, token: uuid.NewString(), wake: make(chan struct{}, 1)}
 	var err error
 	if r.published, err = tel.Meter.Int64Counter("tributary_outbox_published",
@@ -99,6 +106,7 @@ func (r *Relay) Wake() {
 
 // Run relays until ctx ends, and gives the lease back.
 func (r *Relay) Run(ctx context.Context) error {
+	//bound:exempt when to look next
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -166,6 +174,7 @@ func (r *Relay) succeeds() string {
 }
 
 func (r *Relay) release(ctx context.Context) error {
+	//bound:timeout giving the lease back | {} | it ends by itself
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	return r.db.Tx(ctx, func(tx *sql.Tx) error {
@@ -223,6 +232,7 @@ func (r *Relay) publish(ctx context.Context) (more bool, err error) {
 	var wg sync.WaitGroup
 	full, faults := make([]bool, len(topics)), make([]error, len(topics))
 	for i, topic := range topics {
+		//bound:goroutines topics that are published to | one each | waited for
 		wg.Go(func() { full[i], faults[i] = r.publishTopic(ctx, topic) })
 	}
 	wg.Wait()

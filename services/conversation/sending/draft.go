@@ -32,6 +32,8 @@ const ConversationKind = "conversation"
 
 // Draft is a message being prepared: everything that needs the key registry happens here, before the
 // transaction that posts it.
+//
+//bound:exempt one message
 type Draft struct {
 	// MessageID is the id that the message will have.
 	MessageID string

@@ -20,6 +20,7 @@ func (s *Sending) Pump(ctx context.Context) error {
 
 // every calls f at once, when woken and each interval; faults are logged and waited out.
 func (s *Sending) every(ctx context.Context, interval time.Duration, wake <-chan struct{}, f func(context.Context) error) error {
+	//bound:exempt when to look next
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

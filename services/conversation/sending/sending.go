@@ -75,6 +75,7 @@ func New(db *sqldb.DB, keys Keys, connections Connections, clk *clock.Clock, tel
 		cfg.Poll = time.Second
 	}
 	s := &Sending{db: db, keys: keys, connections: connections, clock: clk, tel: tel, cfg: cfg,
+		//bound:queue wake-ups of the pump | {} | the next is dropped: one is enough
 		committed: committed, wake: make(chan struct{}, 1)}
 	var err error
 	if s.ended, err = tel.Meter.Int64Counter("tributary_send_outcomes",

@@ -52,6 +52,8 @@ type Certificate struct {
 }
 
 // Holder is one holder's answer, by kind of record.
+//
+//bound:exempt one answer
 type Holder struct {
 	Name       string           `json:"name"`
 	AnsweredAt time.Time        `json:"answered_at"`

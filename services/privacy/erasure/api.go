@@ -144,6 +144,7 @@ func (s *Service) known(ctx context.Context, workspaceID, contactID string) erro
 			return endpointx.Unavailable("contacts")
 		}
 	}
+	//bound:timeout holders who are asked whom a contact id means | {} | 503
 	within, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	known, err := s.ask.Knows(within, workspaceID, contactID)

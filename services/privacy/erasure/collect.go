@@ -21,16 +21,18 @@ type Collector struct {
 		Publisher
 		Tail(ctx context.Context, topics []string, handle func(bus.Record)) error
 	}
-	holders func() []string
-	now     func() time.Time
-	// patience is how long holders may take to answer.
+	holders  func() []string
+	now      func() time.Time
 	patience time.Duration
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	//bound:queue questions to all holders that wait for answers | the sweep's one, and one each API request under way | each goes with its time-out
 	waiting map[string]*collection // by request id
 }
 
 // collection is one question under way.
+//
+//bound:exempt one question
 type collection struct {
 	missing map[[2]string]bool // holder and subject
 	stored  map[string]bool
@@ -41,9 +43,12 @@ type collection struct {
 // errSilent: not every holder has answered in time; nothing is known.
 var errSilent = errors.New("erasure: not every holder has answered")
 
+// patience is how long holders may take to answer.
+const patience = 30 * time.Second
+
 // NewCollector makes one.
 func NewCollector(b *bus.Bus, holders func() []string, now func() time.Time) *Collector {
-	return &Collector{bus: b, holders: holders, now: now, patience: 30 * time.Second, waiting: map[string]*collection{}}
+	return &Collector{bus: b, holders: holders, now: now, patience: patience, waiting: map[string]*collection{}}
 }
 
 // Run listens to what holders answer until ctx ends.
@@ -133,6 +138,7 @@ func (c *Collector) ask(ctx context.Context, commands []*pb.PrivacyCommand) (sto
 		delete(c.waiting, request)
 		c.mu.Unlock()
 	}()
+	//bound:timeout what holders answer | {patience} | nothing is known; asked again later
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	if err := c.bus.Publish(ctx, msgs...); err != nil {

@@ -81,12 +81,14 @@ type Service struct {
 	now   func() time.Time
 	log   *slog.Logger
 	wake  chan struct{}
+	//bound:cache when the holders of a request were asked | one a request that waits for them | goes when all have answered
 	asked map[string]time.Time // request id: when its holders were last asked; of the one Run goroutine
 }
 
 // New makes the service on its own database (see Migrations).
 func New(cfg Config, db *sqldb.DB, keys Keys, b Publisher, dir Directory, ask Asker, now func() time.Time, log *slog.Logger) *Service {
 	return &Service{cfg: cfg, store: store{db}, keys: keys, bus: b, dir: dir, ask: ask, now: now, log: log,
+		//bound:queue wake-ups of who carries requests on | {} | the next is dropped: one is enough
 		wake: make(chan struct{}, 1), asked: map[string]time.Time{}}
 }
 

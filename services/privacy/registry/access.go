@@ -107,6 +107,7 @@ func NewAccess(cfg AccessConfig) (*Access, error) {
 	}
 	allow := func(service string) {
 		if a.services[service] == nil {
+			//bound:limit identities and keys that a service may ask for | {TRIBUTARY_REGISTRY_RATE} a second, and as many at once | the call waits, within its time-out
 			a.services[service] = &caller{service, grantsOf(service), rate.NewLimiter(rate.Limit(cfg.Rate), cfg.Rate)}
 		}
 	}
@@ -145,6 +146,7 @@ func NewAccess(cfg AccessConfig) (*Access, error) {
 // authorised lets a call through that its service may make, at its rate.
 func (r *Registry) authorised(access *Access) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		//bound:timeout a call of the registry, at the registry | {} | it fails
 		ctx, cancel := context.WithTimeout(ctx, callWithin)
 		defer cancel()
 		c := access.caller(ctx)

@@ -80,6 +80,7 @@ func Open(ctx context.Context, cfg Config, d Deps) (*Registry, error) {
 	r := &Registry{
 		cfg: cfg, db: d.DB, bus: d.Bus, holders: d.Holders, log: d.Log, meters: newMeters(d.Meter), now: d.Now,
 		vault: &vault{store: d.Keys, now: d.Now, cached: map[string]cachedSecret{}},
+		//bound:queue wake-ups of who publishes the erasure ledger | {} | the next is dropped: one is enough
 		relay: make(chan struct{}, 1), killed: func(string) error { return nil },
 	}
 	if err := r.ensureEpoch(ctx); err != nil {

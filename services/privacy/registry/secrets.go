@@ -37,7 +37,8 @@ type vault struct {
 	store KeyStore
 	now   func() time.Time
 
-	mu     sync.Mutex
+	mu sync.Mutex
+	//bound:cache secrets of the key store | those used within {secretCached} | asked for again
 	cached map[string]cachedSecret
 }
 
