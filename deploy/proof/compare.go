@@ -164,9 +164,9 @@ type comparison struct {
 
 	mu sync.Mutex
 	difference
-	conversations []bool             // those that were shown
-	contacts      map[string]string  // who a contact is, and back
-	answers       map[messageID]bool // replies that were shown
+	conversations []bool               // those that were shown
+	contacts      map[string]string    // who a contact is, and back
+	answers       map[messageID]string // replies that were shown, and their states
 }
 
 // readers read conversations at once.
@@ -174,7 +174,7 @@ const readers = 4
 
 // compare reads every conversation once.
 func (r *run) compare(ctx context.Context) (difference, error) {
-	c := &comparison{r: r, conversations: make([]bool, r.traffic.conversations), contacts: map[string]string{}, answers: map[messageID]bool{}}
+	c := &comparison{r: r, conversations: make([]bool, r.traffic.conversations), contacts: map[string]string{}, answers: map[messageID]string{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ids := make(chan shownConversation, readers)
@@ -234,7 +234,7 @@ func (c *comparison) absent() {
 			c.add(d)
 		}
 	}
-	c.unanswered()
+	c.written()
 }
 
 // conversation compares one that is shown.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,12 +21,14 @@ import (
 type replies struct {
 	mu   sync.Mutex
 	byID map[messageID]*reply
+	// acknowledged are the words of those of which the provider told, answered 2xx, that it took them.
+	acknowledged map[string]bool
 }
 
 type reply struct {
 	// conversation as the mesh calls it, and the words.
 	conversation, words string
-	// status that it must end in; "" for any that is true.
+	// status that it must end in, at least; "" for any that is true.
 	status string
 }
 
@@ -47,6 +51,21 @@ func (r *replies) keep(id messageID, p *reply) {
 		r.byID = map[messageID]*reply{}
 	}
 	r.byID[id] = p
+}
+
+func (r *replies) acknowledge(words string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.acknowledged == nil {
+		r.acknowledged = map[string]bool{}
+	}
+	r.acknowledged[words] = true
+}
+
+func (r *replies) wasAcknowledged(words string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.acknowledged[words]
 }
 
 // replyWords of the n-th reply to a conversation, from 1.
@@ -86,8 +105,10 @@ func (r *run) open(ctx context.Context, conversations []int) (ids map[int]string
 				return err
 			}
 		}
-		if len(ids) < len(conversations) {
-			return fmt.Errorf("%d of %d conversations are shown", len(ids), len(conversations))
+		for _, c := range conversations {
+			if ids[c] == "" {
+				return fmt.Errorf("conversation %d is not shown", c)
+			}
 		}
 		return nil
 	})
@@ -191,37 +212,58 @@ func (c *comparison) replies(d *difference, conversation string, m *shownMessage
 		d.fault("%s shows a reply that nobody wrote, or wrote once: %.80q", conversation, m.Text)
 	case want.conversation != conversation || want.words != m.Text:
 		d.fault("%s shows the reply %.80q, which is %q in %s", conversation, m.Text, want.words, want.conversation)
-	case !c.firstAnswer(id):
+	case !c.firstAnswer(id, m.Status):
 		d.doubled++
 		d.example("the reply %q is shown twice", want.words)
-	case want.status != "" && (m.Status == nil || *m.Status != want.status):
-		d.lost++
-		d.example("the reply %q is %s and not %s", want.words, word(m.Status), want.status)
 	}
 }
 
-func word(s *string) string {
-	if s == nil {
-		return "without a status"
-	}
-	return *s
-}
-
-func (c *comparison) firstAnswer(id messageID) bool {
+func (c *comparison) firstAnswer(id messageID, status *string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := c.answers[id]
-	c.answers[id] = true
+	_, known := c.answers[id]
+	if !known {
+		c.answers[id] = ""
+		if status != nil {
+			c.answers[id] = *status
+		}
+	}
 	return !known
 }
 
-// unanswered counts replies that are not shown, and holds what the providers took against what was written:
-// nothing twice, and a conversation's replies in their order.
-func (c *comparison) unanswered() {
+// risen orders the states that say that a provider took a reply.
+func risen(status string) int { return slices.Index([]string{"sent", "delivered", "read"}, status) }
+
+// written holds the replies that are shown against those that were written and what the providers took:
+// each is shown, came to the provider once at most, a conversation's in their order, and what is said of
+// each is true.
+func (c *comparison) written() {
+	taken := c.taken()
 	if missing := c.r.replies.count() - len(c.answers); missing > 0 {
 		c.lost += missing
 		c.example("%d replies are not shown", missing)
 	}
+	for id, status := range c.answers {
+		want := c.r.replies.get(id)
+		switch took := taken[want.words]; {
+		case status != "unknown" && status != "failed" && risen(status) < 0:
+			c.lost++
+			c.example("the reply %q has not ended: %s", want.words, status)
+		case risen(status) >= 0 && !took:
+			c.lost++
+			c.example("the reply %q is %s, and the provider never took it", want.words, status)
+		case status == "failed" && took:
+			c.doubled++ // somebody would send it again
+			c.example("the reply %q failed, and the provider took it", want.words)
+		case risen(status) < risen(want.status), risen(status) < 0 && c.r.replies.wasAcknowledged(want.words):
+			c.lost++
+			c.example("the reply %q is %s, and not %s", want.words, status, cmp.Or(want.status, "sent, as the provider told"))
+		}
+	}
+}
+
+// taken are the words of what the providers took.
+func (c *comparison) taken() map[string]bool {
 	var words []string
 	for _, p := range c.r.slack.Posts() {
 		words = append(words, p.Text)
@@ -229,22 +271,21 @@ func (c *comparison) unanswered() {
 	for _, p := range c.r.twilio.Posts() {
 		words = append(words, p.Body)
 	}
-	times, last := map[string]int{}, map[int]int{}
+	taken, last := map[string]bool{}, map[int]int{}
 	for _, w := range words {
-		if times[w]++; times[w] > 1 {
+		conversation, n, err := parseReply(w)
+		switch {
+		case taken[w]:
 			c.doubled++
 			c.example("the provider got %q twice", w)
 			continue
-		}
-		conversation, n, err := parseReply(w)
-		if err != nil {
+		case err != nil:
 			c.fault("the provider got what nobody wrote: %.80q", w)
-			continue
-		}
-		if n < last[conversation] {
+		case n < last[conversation]:
 			c.disordered++
 			c.example("the provider got %q behind a later one", w)
 		}
-		last[conversation] = max(last[conversation], n)
+		taken[w], last[conversation] = true, max(last[conversation], n)
 	}
+	return taken
 }

@@ -39,6 +39,7 @@ func scenarios() []scenario {
 	return []scenario{
 		crash(),
 		replay(),
+		send(),
 	}
 }
 
@@ -199,8 +200,12 @@ func (r *run) awaitAccepted(ctx context.Context, n int) error {
 // progress says how far it is, every few seconds.
 func (r *run) progress(ctx context.Context) {
 	for pause(ctx, 5*time.Second) == nil {
-		r.say("%s: %d of %d accepted, %d shown, %d answered 503, %d without an answer", r.name,
-			r.ledger.count(), r.ledger.size(), r.stream.count(), r.sender.unavailable.Load(), r.sender.failed.Load())
+		replies := ""
+		if n := r.replies.count(); n > 0 {
+			replies = fmt.Sprintf("; %d of %d replies ended", r.stream.endedCount(), n)
+		}
+		r.say("%s: %d of %d accepted, %d messages shown, %d answered 503, %d without an answer%s", r.name,
+			r.ledger.count(), r.ledger.size(), r.stream.count(), r.sender.unavailable.Load(), r.sender.failed.Load(), replies)
 	}
 }
 

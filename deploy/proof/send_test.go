@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,71 +14,12 @@ import (
 	"tributary.dev/libs/channel/standin"
 )
 
-// impatient settings: what nobody can call any more is known within seconds.
-var impatient = map[string]string{
-	"TRIBUTARY_SEND_LATE": "3s", "TRIBUTARY_SEND_LONGEST_CALL": "2s", "TRIBUTARY_CONVERSATION_POLL": "100ms",
-}
-
-// TestKill9WhileSending kills the mesh while replies leave, and the provider is slow, refuses and hangs up.
-// It never sees a message twice, nor two of a conversation in the wrong order, and each ends sent or
-// unknown.
-func TestKill9WhileSending(t *testing.T) {
-	threads, rounds := size(20, 4)
-	w := newWorld(t, impatient)
-	conversations := w.openThreads(t, threads)
-	w.slack.Fail(func(n int, _ string) standin.Failure {
-		switch {
-		case n%11 == 3:
-			return standin.Failure{Refuse: 429, Header: http.Header{"Retry-After": {"1"}}}
-		case n%13 == 5:
-			return standin.Failure{HangUp: true}
-		}
-		return standin.Failure{Before: time.Duration(rand.IntN(100)) * time.Millisecond, Delay: time.Duration(rand.IntN(200)) * time.Millisecond}
-	})
-	sent := w.replies(t, conversations, rounds, func() {
-		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
-		w.Kill()
-		if err := w.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	})
-	w.settle(t, sent, "sent", "unknown")
-	w.eachOnceInOrder(t, sent)
-}
-
-// TestRestartsWhileSending stops the mesh in an orderly way while replies leave. Nothing then ends unknown:
-// what had begun is finished, and what had not begins after.
-func TestRestartsWhileSending(t *testing.T) {
-	threads, rounds := size(20, 4)
-	w := newWorld(t, impatient)
-	conversations := w.openThreads(t, threads)
-	w.slack.Fail(func(n int, _ string) standin.Failure {
-		if n%11 == 3 {
-			return standin.Failure{Refuse: 429, Header: http.Header{"Retry-After": {"1"}}}
-		}
-		return standin.Failure{Before: time.Duration(rand.IntN(100)) * time.Millisecond, Delay: time.Duration(rand.IntN(300)) * time.Millisecond}
-	})
-	sent := w.replies(t, conversations, rounds, func() {
-		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
-		stopping, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		if err := w.Stop(stopping); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	})
-	w.settle(t, sent, "sent")
-	w.eachOnceInOrder(t, sent)
-}
-
 // TestKill9DuringCalls kills the mesh while the provider holds calls: before it takes the message, after it
 // took it and before it answers, and as it answers. None is called again by itself; a person may retry
 // what is unknown; and the provider's echo says of what it took that it was sent.
 func TestKill9DuringCalls(t *testing.T) {
 	const before, after, answering = 0, 1, 2
-	w := newWorld(t, impatient)
+	w := newWorld(t, impatient())
 	conversations := w.openThreads(t, 3)
 	at := make(chan int, 16)
 	w.slack.Fail(func(n int, _ string) standin.Failure {
@@ -150,13 +90,6 @@ func TestKill9DuringCalls(t *testing.T) {
 	}
 }
 
-func size(threads, rounds int) (int, int) {
-	if testing.Short() {
-		return threads / 4, rounds / 2
-	}
-	return threads, rounds
-}
-
 // openThreads has a person write in n channels and gives the conversations, in the channels' order.
 func (w *world) openThreads(t *testing.T, n int) []string {
 	t.Helper()
@@ -190,85 +123,6 @@ func (w *world) openThreads(t *testing.T, n int) []string {
 		return nil
 	})
 	return ids
-}
-
-// replies posts one reply a round to each conversation, with harm after each round, and gives the texts by
-// message id.
-func (w *world) replies(t *testing.T, conversations []string, rounds int, harm func()) map[string]string {
-	t.Helper()
-	sent := map[string]string{}
-	for round := range rounds {
-		for i, c := range conversations {
-			text := fmt.Sprintf("reply %d to %d", round, i)
-			within(t, 30*time.Second, func() error {
-				id, err := w.post(t.Context(), c, text, fmt.Sprintf("reply-%d-%d", round, i))
-				if err == nil {
-					sent[id] = text
-				}
-				return err
-			})
-		}
-		harm()
-	}
-	if len(sent) != len(conversations)*rounds {
-		t.Fatalf("%d messages were made of %d posts", len(sent), len(conversations)*rounds)
-	}
-	return sent
-}
-
-// settle waits until every message has one of the statuses.
-func (w *world) settle(t *testing.T, sent map[string]string, statuses ...string) {
-	t.Helper()
-	var counts map[string]int
-	within(t, time.Minute, func() error {
-		counts = map[string]int{}
-		for id := range sent {
-			m, err := w.message(t.Context(), id)
-			if err != nil {
-				return err
-			}
-			counts[m.Text("status")]++
-		}
-		settled := 0
-		for _, status := range statuses {
-			settled += counts[status]
-		}
-		if settled != len(sent) {
-			return fmt.Errorf("statuses: %v", counts)
-		}
-		return nil
-	})
-	t.Logf("statuses: %v; the provider took %d", counts, len(w.slack.Posts()))
-	if counts["sent"] > len(w.slack.Posts()) {
-		t.Errorf("%d are shown as sent, and the provider took %d", counts["sent"], len(w.slack.Posts()))
-	}
-}
-
-// eachOnceInOrder holds what the provider took against what was posted.
-func (w *world) eachOnceInOrder(t *testing.T, sent map[string]string) {
-	t.Helper()
-	taken := map[string]int{}
-	last := map[string]string{} // channel -> the newest reply it has
-	for _, p := range w.slack.Posts() {
-		var metadata struct {
-			Payload struct {
-				MessageID string `json:"message_id"`
-			} `json:"event_payload"`
-		}
-		if err := json.Unmarshal(p.Metadata, &metadata); err != nil {
-			t.Fatal(err)
-		}
-		if sent[metadata.Payload.MessageID] != p.Text {
-			t.Errorf("%q carries the id of another message", p.Text)
-		}
-		if taken[p.Text]++; taken[p.Text] > 1 {
-			t.Errorf("the provider got %q twice", p.Text)
-		}
-		if p.Text <= last[p.Channel] { // "reply 0 …" < "reply 1 …"
-			t.Errorf("in %s %q came after %q", p.Channel, p.Text, last[p.Channel])
-		}
-		last[p.Channel] = p.Text
-	}
 }
 
 // taken are the provider's messages of a text.

@@ -21,6 +21,7 @@ type stream struct {
 
 	mu     sync.Mutex
 	seen   map[messageID]int64 // µs since the run began
+	ended  map[messageID]bool  // replies that were told to have ended
 	twice  int                 // messages told as created again
 	back   int                 // events whose position was not above the last
 	resets int                 // times that it was told to begin anew
@@ -52,7 +53,7 @@ func parseID(text []byte) (id messageID, ok bool) {
 }
 
 func newStream(api *mesh.Client, l *ledger) *stream {
-	return &stream{api: api, ledger: l, seen: map[messageID]int64{}}
+	return &stream{api: api, ledger: l, seen: map[messageID]int64{}, ended: map[messageID]bool{}}
 }
 
 // follow reads the stream until ctx ends, coming back behind the last event whenever it is cut off.
@@ -120,13 +121,19 @@ func (s *stream) note(position string, event, data []byte) {
 			s.back++
 		}
 	}
-	if string(event) != "message.created" {
+	id, ok := parseID(field(data, "message_id"))
+	if !ok {
 		return
 	}
-	_, rest, _ := bytes.Cut(data, []byte(`"message_id":"`))
-	text, _, _ := bytes.Cut(rest, []byte(`"`))
-	id, ok := parseID(text)
-	if !ok {
+	if string(event) == "message.status" {
+		switch status := string(field(data, "status")); status {
+		case "queued", "sending":
+		default:
+			s.ended[id] = true
+		}
+		return
+	}
+	if string(event) != "message.created" {
 		return
 	}
 	if _, known := s.seen[id]; known {
@@ -134,6 +141,13 @@ func (s *stream) note(position string, event, data []byte) {
 		return
 	}
 	s.seen[id] = now
+}
+
+// field that is a text without escapes: an id or a word.
+func field(data []byte, name string) []byte {
+	_, rest, _ := bytes.Cut(data, []byte(`"`+name+`":"`))
+	value, _, _ := bytes.Cut(rest, []byte(`"`))
+	return value
 }
 
 // when a message was shown first.
@@ -149,6 +163,13 @@ func (s *stream) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.seen)
+}
+
+// endedCount is how many replies have ended.
+func (s *stream) endedCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ended)
 }
 
 // taken is how many events there were.
