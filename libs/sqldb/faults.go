@@ -44,7 +44,7 @@ func IsStoreFault(err error) bool {
 	}
 	var connect *pgconn.ConnectError
 	var network *net.OpError
-	return lostRace(err) || errors.As(err, &connect) || errors.As(err, &network) ||
+	return lostRace(err) || errors.Is(err, errNoConnection) || errors.As(err, &connect) || errors.As(err, &network) ||
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 

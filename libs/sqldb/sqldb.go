@@ -28,6 +28,7 @@ import (
 type DB struct {
 	write, read *sql.DB
 	dialect     goose.Dialect
+	within      time.Duration // that a connection must be there
 }
 
 // Config of a DB.
@@ -39,16 +40,33 @@ type Config struct {
 	Migrations fs.FS
 	// MaxConns bounds the pool (PostgreSQL's, SQLite's readers); 0 is 10.
 	MaxConns int
+	// AnswerTimeout bounds each answer of PostgreSQL, where it says nothing: it is stopped, or cut off. 0 is
+	// 40 s, more than it takes over any statement.
+	AnswerTimeout time.Duration
 }
 
-const defaultConns = 10
+const (
+	defaultConns = 10
+	//bound:timeout waiting for a connection | {} | the transaction fails: 503, or it is tried again
+	connectionWithin = 30 * time.Second
+	//bound:timeout a statement, at PostgreSQL | {} | the transaction fails
+	statementTimeout = 30 * time.Second
+	//bound:timeout an answer of a PostgreSQL that is stopped or cut off | {} | the transaction fails; of a commit the outcome is unknown
+	answerTimeout = statementTimeout + 10*time.Second
+	//bound:timeout a lock, at PostgreSQL | {} | the transaction fails: 503, or it is tried again
+	lockTimeout = 5 * time.Second
+	//bound:timeout a process that stands still in a transaction, at PostgreSQL | {} | it is rolled back
+	idleTimeout = 10 * time.Second
+)
 
 // serverSettings keep a stopped or slow process from holding the others.
-var serverSettings = map[string]string{
-	"idle_in_transaction_session_timeout": "10s",
-	"lock_timeout":                        "5s",
-	"statement_timeout":                   "30s",
-	"timezone":                            "UTC",
+func serverSettings() map[string]string {
+	return map[string]string{
+		"idle_in_transaction_session_timeout": idleTimeout.String(),
+		"lock_timeout":                        lockTimeout.String(),
+		"statement_timeout":                   statementTimeout.String(),
+		"timezone":                            "UTC",
+	}
 }
 
 // Open opens the database and brings its schema up to date.
@@ -56,12 +74,15 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.MaxConns <= 0 {
 		cfg.MaxConns = defaultConns
 	}
+	if cfg.AnswerTimeout <= 0 {
+		cfg.AnswerTimeout = answerTimeout
+	}
 	var db *DB
 	var err error
 	if path, ok := strings.CutPrefix(cfg.URL, "sqlite:"); ok {
 		db, err = openSQLite(path, cfg.MaxConns)
 	} else {
-		db, err = openPostgres(cfg.URL, cfg.MaxConns)
+		db, err = openPostgres(cfg)
 	}
 	if err != nil {
 		return nil, err
@@ -104,11 +125,11 @@ func openSQLite(path string, readers int) (*DB, error) {
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(2)
-	return &DB{write: write, read: read, dialect: goose.DialectSQLite3}, nil
+	return &DB{write: write, read: read, dialect: goose.DialectSQLite3, within: connectionWithin}, nil
 }
 
-func openPostgres(dsn string, conns int) (*DB, error) {
-	cfg, err := pgx.ParseConfig(dsn)
+func openPostgres(of Config) (*DB, error) {
+	cfg, err := pgx.ParseConfig(of.URL)
 	if err != nil {
 		return nil, errors.New("database URL is neither sqlite:<path> nor a PostgreSQL URL") // the cause may quote a password
 	}
@@ -116,18 +137,19 @@ func openPostgres(dsn string, conns int) (*DB, error) {
 		//bound:timeout connecting to PostgreSQL | {} | the transaction fails
 		cfg.ConnectTimeout = 5 * time.Second
 	}
-	for name, value := range serverSettings {
+	for name, value := range serverSettings() {
 		if _, given := cfg.RuntimeParams[name]; !given {
 			cfg.RuntimeParams[name] = value
 		}
 	}
+	cfg.Tracer = deadlines{of.AnswerTimeout}
 	//bound:pool connections to PostgreSQL, of a database | {defaultConns} | transactions wait in line
 	pool := stdlib.OpenDB(*cfg)
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
+	pool.SetMaxOpenConns(of.MaxConns)
+	pool.SetMaxIdleConns(of.MaxConns)
 	//bound:timeout an idle connection to PostgreSQL | {} | it is closed
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{write: pool, read: pool, dialect: goose.DialectPostgres}, nil
+	return &DB{write: pool, read: pool, dialect: goose.DialectPostgres, within: connectionWithin}, nil
 }
 
 func (db *DB) migrate(ctx context.Context, files fs.FS) error {
@@ -179,7 +201,7 @@ const maxTries = 10
 // f rolls back and is returned as it is. An error of the commit itself leaves the outcome unknown.
 func (db *DB) Tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 	for try := 1; ; try++ {
-		err := run(ctx, db.write, nil, f)
+		err := db.run(ctx, db.write, nil, f)
 		if err == nil || try == maxTries || !lostRace(err) {
 			return err
 		}
@@ -195,7 +217,7 @@ func (db *DB) Tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 
 // View runs f on one consistent state of the database; f may not write.
 func (db *DB) View(ctx context.Context, f func(tx *sql.Tx) error) error {
-	return run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.snapshot()}, f)
+	return db.run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.snapshot()}, f)
 }
 
 func (db *DB) snapshot() sql.IsolationLevel {
@@ -205,8 +227,13 @@ func (db *DB) snapshot() sql.IsolationLevel {
 	return sql.LevelDefault // SQLite's readers always see one state
 }
 
-func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(tx *sql.Tx) error) (err error) {
-	tx, err := pool.BeginTx(ctx, opts)
+func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(tx *sql.Tx) error) (err error) {
+	conn, err := db.connection(ctx, pool)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // back to the pool
+	tx, err := conn.BeginTx(ctx, opts)
 	if err != nil {
 		return err
 	}
@@ -221,4 +248,35 @@ func run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(tx *sql.
 	}
 	done = true
 	return tx.Commit()
+}
+
+var errNoConnection = errors.New("sqldb: no connection in time")
+
+// connection waits for one that works.
+func (db *DB) connection(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
+	//bound:exempt connectionWithin says it
+	within, cancel := context.WithTimeout(ctx, db.within)
+	defer cancel()
+	conn, err := pool.Conn(within)
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		return nil, errNoConnection
+	}
+	return conn, err
+}
+
+// deadlines give each statement one.
+type deadlines struct{ within time.Duration }
+
+type endDeadline struct{}
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (d deadlines) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	//bound:exempt answerTimeout says it
+	ctx, cancel := context.WithTimeout(ctx, d.within)
+	return context.WithValue(ctx, endDeadline{}, cancel)
+}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (deadlines) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	ctx.Value(endDeadline{}).(context.CancelFunc)()
 }

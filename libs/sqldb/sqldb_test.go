@@ -4,15 +4,19 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
+	"tributary.dev/libs/wire"
 )
 
 var migrations = fstest.MapFS{"0001_things.sql": {Data: []byte(`-- +goose Up
@@ -220,5 +224,40 @@ func TestADatabaseFileIsItsOwnersAlone(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", filepath.Base(file), info, err)
 		}
+	}
+}
+
+// TestAServerThatFallsSilentIsGivenUp in the middle of a transaction, and while a connection is tried that
+// had been idle.
+func TestAServerThatFallsSilentIsGivenUp(t *testing.T) {
+	dsn, err := url.Parse(sqltest.PostgresURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var network wire.Wire
+	server := dsn.Host
+	if err := network.Listen("127.0.0.1:0", func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", server)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer network.Close()
+	dsn.Host = network.Addr()
+	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: dsn.String(), AnswerTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Tx(t.Context(), func(tx *sql.Tx) error {
+		network.Stall()
+		_, err := tx.ExecContext(t.Context(), "SELECT 1")
+		return err
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	network.Mend()
+	if err := db.Tx(t.Context(), func(*sql.Tx) error { return nil }); err != nil {
+		t.Fatal("once it speaks again:", err)
 	}
 }
