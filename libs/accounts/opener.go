@@ -19,7 +19,8 @@ var ErrNoCredentials = errors.New("accounts: no credentials that open")
 // openTimeout bounds one question to a keeper that is a service.
 const openTimeout = time.Second
 
-// opener opens credentials once and keeps them for as long as the sealed ones are the same.
+// opener opens credentials once and keeps them for as long as the sealed ones are the same: those that the
+// tables have told it of, and no others.
 //
 //bound:cache opened credentials | one for each app and connection in the tables | goes with the sealed ones
 type opener struct {
@@ -30,10 +31,11 @@ type opener struct {
 	connections map[string]secret[map[string]string]
 }
 
-// secret is what came of opening sealed.
+// secret is what came of opening sealed; ok: it was opened.
 type secret[T any] struct {
 	sealed []byte
 	opened T
+	ok     bool
 }
 
 func newOpener(keeper *secrets.Keeper) *opener {
@@ -92,7 +94,7 @@ func (o *opener) open(ctx context.Context, sealed []byte, into proto.Message) er
 	return nil
 }
 
-// keepApp and keepConnection forget what was opened of anything but sealed.
+// keepApp and keepConnection say what is sealed now, and forget what was opened of anything else.
 func (o *opener) keepApp(key string, sealed []byte) { keepOnly(o, o.apps, key, sealed) }
 
 func (o *opener) keepConnection(id string, sealed []byte) { keepOnly(o, o.connections, id, sealed) }
@@ -100,24 +102,26 @@ func (o *opener) keepConnection(id string, sealed []byte) { keepOnly(o, o.connec
 func cached[T any](o *opener, m map[string]secret[T], key string, sealed []byte) (opened T, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s, ok := m[key]
-	if !ok || !bytes.Equal(s.sealed, sealed) {
-		return opened, false
-	}
-	return s.opened, true
+	s := m[key]
+	return s.opened, s.ok && bytes.Equal(s.sealed, sealed)
 }
 
+// store keeps what was opened, unless something else is sealed by now.
 func store[T any](o *opener, m map[string]secret[T], key string, sealed []byte, opened T) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	m[key] = secret[T]{sealed, opened}
+	if s, ok := m[key]; ok && bytes.Equal(s.sealed, sealed) {
+		m[key] = secret[T]{sealed, opened, true}
+	}
 }
 
 func keepOnly[T any](o *opener, m map[string]secret[T], key string, sealed []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if s, ok := m[key]; ok && !bytes.Equal(s.sealed, sealed) {
+	if len(sealed) == 0 {
 		delete(m, key)
+	} else if !bytes.Equal(m[key].sealed, sealed) {
+		m[key] = secret[T]{sealed: sealed}
 	}
 }
 
