@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"time"
 
 	"gocloud.dev/blob"
 	_ "gocloud.dev/blob/fileblob" // standalone
@@ -36,6 +37,10 @@ const (
 	maxHeader = 64 << 10
 	// trailer is the size, big-endian.
 	trailer = 8
+	//bound:timeout asking the bucket for an object, or deleting it | {} | fails; who asks tries again
+	askWithin = 30 * time.Second
+	//bound:timeout storing an object | {} | nothing is kept; who stores tries again
+	storeWithin = 10 * time.Minute
 )
 
 // OpenBucket opens a gocloud.dev/blob URL. file:// and mem:// are linked here, other drivers by the
@@ -84,7 +89,8 @@ func (b *Bucket) Store(ctx context.Context, subject seal.Subject, ref *pb.Attach
 	if stored.Key, err = seal.Seal(subject, pb.Category_CATEGORY_CONTENT, seal.OriginAttachment(ref.GetId()), key); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	//bound:exempt storeWithin says it
+	ctx, cancel := context.WithTimeout(ctx, storeWithin)
 	defer cancel()
 	w, err := b.bucket.NewWriter(ctx, stored.GetObject(), &blob.WriterOptions{
 		ContentType: "application/octet-stream", DisableContentTypeDetection: true, IfNotExist: true,
@@ -133,6 +139,9 @@ func writeObject(w io.Writer, ref *pb.AttachmentRef, key []byte, plain io.Reader
 // Find gives what is known of an object: its ref with size and wrapped key. ErrNotFound where there is
 // none.
 func (b *Bucket) Find(ctx context.Context, object string) (*pb.AttachmentRef, error) {
+	//bound:exempt askWithin says it
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
 	r, ref, _, err := b.open(ctx, object)
 	if err != nil {
 		return nil, err
@@ -155,25 +164,45 @@ func (b *Bucket) Find(ctx context.Context, object string) (*pb.AttachmentRef, er
 }
 
 // Open gives the plain bytes of an object; key is what the ref's wrapped key opens to. Reading fails with
-// seal.ErrForged for anything else than the whole object. ErrNotFound where there is none.
+// seal.ErrForged for anything else than the whole object. ErrNotFound where there is none. ctx bounds the
+// reading too, until it is closed.
 func (b *Bucket) Open(ctx context.Context, object string, key []byte) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	//bound:exempt askWithin says it
+	late := time.AfterFunc(askWithin, func() { cancel(context.DeadlineExceeded) })
+	defer late.Stop()
 	r, _, head, err := b.open(ctx, object)
 	if err != nil {
+		cancel(nil)
 		return nil, err
 	}
 	plain, err := seal.OpenReader(key, io.LimitReader(r, r.Size()-head-trailer))
 	if err != nil {
 		r.Close()
+		cancel(nil)
 		return nil, err
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{plain, r}, nil
+	return opened{plain, r, cancel}, nil
+}
+
+// opened is an object being read.
+type opened struct {
+	io.Reader
+	object *blob.Reader
+	cancel context.CancelCauseFunc
+}
+
+func (o opened) Close() error {
+	err := o.object.Close()
+	o.cancel(nil)
+	return err
 }
 
 // Delete removes an object; one that is not there is no error.
 func (b *Bucket) Delete(ctx context.Context, object string) error {
+	//bound:exempt askWithin says it
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
 	err := b.bucket.Delete(ctx, object)
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		return nil
