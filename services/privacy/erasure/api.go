@@ -73,7 +73,7 @@ type listRequest struct {
 func (s *Service) Routes(idempotency *endpointx.Idempotency) []app.Route {
 	return []app.Route{
 		{Pattern: "POST /v1/privacy/requests", Handler: endpointx.JSON(endpointx.Options{
-			Scope: access.PrivacyWrite, Idempotency: idempotency}, s.create(idempotency))},
+			Scope: access.PrivacyWrite, Idempotency: idempotency, Rate: askRate}, s.create(idempotency))},
 		{Pattern: "GET /v1/privacy/requests", Handler: endpointx.JSON(endpointx.Options{Scope: access.PrivacyRead}, s.page)},
 		{Pattern: "GET /v1/privacy/requests/{id}", Handler: endpointx.JSON(endpointx.Options{Scope: access.PrivacyRead}, s.show)},
 		{Pattern: "GET /v1/privacy/requests/{id}/certificate", Handler: http.HandlerFunc(s.file)},
@@ -123,6 +123,11 @@ func (s *Service) create(idempotency *endpointx.Idempotency) func(context.Contex
 
 // askWithin bounds how long holders are asked about a contact.
 const askWithin = 5 * time.Second
+
+// Each contact that is not known is asked about at every holder, on a topic that keeps it for months.
+//
+//bound:limit requests to erase somebody, of one workspace | {} a second | 429
+const askRate = 20
 
 // known is nil for a contact of the workspace, or one that was; 404 only once the contacts are confirmed
 // to be current, and no holder has it: one that is shown already may not have reached the topic.
