@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -167,6 +168,8 @@ type comparison struct {
 	conversations []bool               // those that were shown
 	contacts      map[string]string    // who a contact is, and back
 	answers       map[messageID]string // replies that were shown, and their states
+	// tell is told how late each message was shown, where somebody wants to know.
+	tell func(accepted int64, late time.Duration)
 }
 
 // readers read conversations at once.
@@ -174,7 +177,17 @@ const readers = 4
 
 // compare reads every conversation once.
 func (r *run) compare(ctx context.Context) (difference, error) {
-	c := &comparison{r: r, conversations: make([]bool, r.traffic.conversations), contacts: map[string]string{}, answers: map[messageID]string{}}
+	c := r.newComparison()
+	err := c.read(ctx)
+	return c.difference, err
+}
+
+func (r *run) newComparison() *comparison {
+	return &comparison{r: r, conversations: make([]bool, r.traffic.conversations), contacts: map[string]string{}, answers: map[messageID]string{}}
+}
+
+func (c *comparison) read(ctx context.Context) error {
+	r := c.r
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ids := make(chan shownConversation, readers)
@@ -210,16 +223,11 @@ func (r *run) compare(ctx context.Context) (difference, error) {
 	})
 	close(ids)
 	reading.Wait()
-	for _, fault := range faults {
-		if fault != nil {
-			return c.difference, fault
-		}
-	}
-	if err != nil {
-		return c.difference, err
+	if err := errors.Join(append(faults, err)...); err != nil {
+		return err
 	}
 	c.absent()
-	return c.difference, nil
+	return nil
 }
 
 // absent counts what the API shows no conversation of.
@@ -346,7 +354,13 @@ func (c *comparison) message(d *difference, n, at int, m *shownMessage, x *expec
 	if id, ok := parseID([]byte(m.ID)); ok {
 		shown, seen := c.r.stream.when(id)
 		if _, accepted := c.r.ledger.when(n*perConversation + at); seen && accepted > 0 {
-			d.late = max(d.late, time.Duration(shown-accepted)*time.Microsecond)
+			late := time.Duration(shown-accepted) * time.Microsecond
+			d.late = max(d.late, late)
+			if c.tell != nil {
+				c.mu.Lock()
+				c.tell(accepted, late)
+				c.mu.Unlock()
+			}
 		} else if !seen {
 			d.fault("the stream never told of message %d/%d", n, at)
 		}

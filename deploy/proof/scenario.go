@@ -39,6 +39,7 @@ func scenarios() []scenario {
 	return []scenario{
 		crash(),
 		replay(),
+		poison(),
 		send(),
 	}
 }

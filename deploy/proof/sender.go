@@ -17,6 +17,8 @@ type sender struct {
 	atOnce int
 	// tries of one webhook; 0: until it is answered 2xx.
 	tries int
+	// lasting is the least that delivering all takes; 0: as fast as it goes.
+	lasting time.Duration
 
 	unavailable, failed atomic.Int64
 }
@@ -32,12 +34,17 @@ func (s *sender) deliverAll(ctx context.Context, order []uint32) error {
 	defer cancel()
 	var workers sync.WaitGroup
 	var next atomic.Int64
+	begun, apart := time.Now(), s.lasting/time.Duration(max(len(order), 1))
 	faults := make([]error, s.atOnce)
 	for n := range s.atOnce {
 		workers.Go(func() {
 			acts := make([]act, 0, perConversation)
 			for i := next.Add(1) - 1; i < int64(len(order)); i = next.Add(1) - 1 {
-				if err := s.deliver(ctx, int(order[i]), acts); err != nil {
+				err := pause(ctx, time.Until(begun.Add(time.Duration(i)*apart)))
+				if err == nil {
+					err = s.deliver(ctx, int(order[i]), acts)
+				}
+				if err != nil {
 					faults[n] = err
 					cancel()
 					return
