@@ -205,6 +205,20 @@ func TestMetricsDropTheCallersHost(t *testing.T) {
 	requireNoCanary(t, w.Body.String())
 }
 
+func TestLabelsFromOutsideMakeNoSeriesWithoutEnd(t *testing.T) {
+	tel, err := New(Config{Service: "x", LogOutput: io.Discard})
+	require.NoError(t, err)
+	c, err := tel.Meter.Int64Counter("tributary_unknown_events_total")
+	require.NoError(t, err)
+	for i := range 2 * maxSeries {
+		c.Add(t.Context(), 1, metric.WithAttributes(attribute.String("type", strconv.Itoa(i))))
+	}
+	w := httptest.NewRecorder()
+	tel.MetricsHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.LessOrEqual(t, strings.Count(w.Body.String(), "tributary_unknown_events_total{"), maxSeries)
+	require.Contains(t, w.Body.String(), `otel_metric_overflow="true"`, "the others are counted together")
+}
+
 func TestHeadersCarryTheTrace(t *testing.T) {
 	tel, err := New(Config{Service: "x", LogOutput: io.Discard})
 	require.NoError(t, err)
