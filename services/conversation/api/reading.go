@@ -47,12 +47,15 @@ type reactionRow struct {
 	emoji string
 }
 
-// selectMessages is followed by a condition on m and c (its conversation).
+// selectMessages is followed by a condition on m and c (its conversation). Content is bound to the message
+// that shows it, so that one moved to another message with all that its row says of it does not open. Only an
+// edit that names a message of our own by the provider's id is bound to the id that follows from that.
 const selectMessages = `SELECT m.id, m.workspace_id, m.conversation_id, m.connection_id, m.direction, m.author_subject, m.member_id,
 	m.automated, m.order_us, m.external_id,
 	CASE WHEN m.reply_to = '' THEN '' ELSE COALESCE((SELECT r.message_id FROM external_refs r
 		WHERE r.connection_id = m.connection_id AND r.external_id = m.reply_to), '') END,
-	m.content_subject, m.content_key, m.ciphertext, m.content_id, m.content_order, m.edited_us, m.deleted_us,
+	m.content_subject, m.content_key, m.ciphertext,
+	CASE WHEN m.head_event = '' AND m.edited_us > 0 THEN m.content_id ELSE m.id END, m.content_order, m.edited_us, m.deleted_us,
 	m.status, m.error_class, m.error_code, CASE WHEN ` + shown + ` THEN 0 ELSE 1 END
 	FROM messages m JOIN conversations c ON c.id = m.conversation_id WHERE `
 

@@ -391,6 +391,32 @@ func TestWhatDoesNotOpenSaysSoAndHidesNothingElse(t *testing.T) {
 	})
 }
 
+// Of a message that events brought, what its row says of its content is no help to who moves that.
+func TestContentMovedWithAllThatItsRowSaysDoesNotOpen(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ada := h.person(us, "+41790000001", "Ada", 1)
+		c := h.talk(ada, 5_000_000, nil)
+		a := h.says(ada, c, 1_000_000, text("one thing"), map[string]any{"head_event": "event"})
+		b := h.says(ada, c, 2_000_000, text("another thing"), map[string]any{"head_event": "event"})
+		for _, edited := range []int{0, 3_000_000} {
+			h.exec(`UPDATE messages SET edited_us = $3, ciphertext = o.ciphertext, content_id = o.content_id, content_order = o.content_order
+				FROM (SELECT ciphertext, content_id, content_order FROM messages WHERE id = $1) AS o WHERE messages.id = $2`, a, b, edited)
+			if m := read[api.Message](h.get("/v1/messages/" + b)); m.Content != "unreadable" || m.Text != "" {
+				t.Errorf("edited %d: %s %q", edited, m.Content, m.Text)
+			}
+			found := read[page[api.Message]](h.get("/v1/messages/search?q=thing")).Items
+			if len(found) != 1 || found[0].ID != a {
+				t.Errorf("edited %d: %d are found", edited, len(found))
+			}
+		}
+		// One of our own is known to its provider by another id: an edit of it says which.
+		h.exec("UPDATE messages SET head_event = '', edited_us = 3000000 WHERE id = $1", b)
+		if m := read[api.Message](h.get("/v1/messages/" + b)); m.Text != "one thing" {
+			t.Errorf("an edit of our own message: %s %q", m.Content, m.Text)
+		}
+	})
+}
+
 func TestContactsAreFoundByTheirIdentityAndShowWhoTheyAre(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ada := h.person(us, "+41790000001", "Ada", 1)
