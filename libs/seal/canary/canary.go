@@ -1,7 +1,7 @@
 // Package canary looks for planted personal data where none may be: in files of brokers and databases,
 // spools, objects, logs and traces. It looks for each needle raw, in base64 (any alignment, both
-// alphabets), hex, URL encoding, UTF-16 and JSON escapes, and inside gzip streams. Tests and the demo use
-// it.
+// alphabets), hex, URL encodings, UTF-16, and the escapes of JSON and of PostgreSQL's text, and inside gzip
+// streams. Tests and the demo use it.
 package canary
 
 import (
@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -61,10 +62,16 @@ func New(needles ...string) *Scanner {
 		s.add(n, "raw", []byte(n))
 		s.add(n, "hex", []byte(hex.EncodeToString([]byte(n))))
 		s.add(n, "HEX", []byte(strings.ToUpper(hex.EncodeToString([]byte(n)))))
-		s.add(n, "url", []byte(url.QueryEscape(n)))
+		for _, escaped := range []string{url.QueryEscape(n), url.PathEscape(n), strings.ReplaceAll(url.QueryEscape(n), "+", "%20")} {
+			s.add(n, "url", []byte(escaped))
+			s.add(n, "url", []byte(lowerEscapes(escaped)))
+		}
 		if j, err := json.Marshal(n); err == nil {
 			s.add(n, "json", j[1:len(j)-1])
 		}
+		ascii := strconv.QuoteToASCII(n)
+		s.add(n, "ascii", []byte(ascii[1:len(ascii)-1]))
+		s.add(n, "octal", octal(n))
 		var le, be []byte
 		for _, u := range utf16.Encode([]rune(n)) {
 			le = append(le, byte(u), byte(u>>8))
@@ -79,6 +86,29 @@ func New(needles ...string) *Scanner {
 	}
 	s.index()
 	return s
+}
+
+// lowerEscapes writes the hex digits of %XX small.
+func lowerEscapes(s string) string {
+	b := []byte(s)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i+1:i+3], bytes.ToLower(b[i+1:i+3]))
+		}
+	}
+	return string(b)
+}
+
+// octal writes bytes that are not ASCII as \ooo, as PostgreSQL and protobuf's text do.
+func octal(s string) (b []byte) {
+	for _, c := range []byte(s) {
+		if c < 0x80 {
+			b = append(b, c)
+		} else {
+			b = fmt.Appendf(b, `\%03o`, c)
+		}
+	}
+	return b
 }
 
 // inside is the part of an encoding that does not depend on what stands before or after the needle.

@@ -19,17 +19,15 @@ const needle = "Zwölf Boxkämpfer jagen"
 func TestFindsTheNeedleHoweverItIsWritten(t *testing.T) {
 	s := New(needle)
 	around := func(b []byte) []byte { return append(append(bytes.Repeat([]byte("x"), 1000), b...), "yyy"...) }
-	var zip bytes.Buffer
-	z := gzip.NewWriter(&zip)
-	z.Write([]byte("before " + needle + " after"))
-	z.Close()
 	var wide []byte
 	for _, u := range utf16.Encode([]rune(needle)) {
 		wide = append(wide, byte(u), byte(u>>8))
 	}
 	cases := map[string][]byte{
 		"raw": []byte(needle), "hex": []byte(hex.EncodeToString([]byte(needle))),
-		"url": []byte(url.QueryEscape(needle)), "utf-16": wide, "gzip": zip.Bytes(),
+		"url": []byte(url.QueryEscape(needle)), "url path": []byte(url.PathEscape(needle)), "url in small letters": []byte("Zw%c3%b6lf%20Boxk%c3%a4mpfer%20jagen"),
+		"utf-16": wide, "gzip": zipped("before " + needle + " after"), "gzip of hex": zipped(hex.EncodeToString([]byte(needle))),
+		"escapes of JSON": []byte(`Zw\u00f6lf Boxk\u00e4mpfer jagen`), "octal escapes": []byte(`Zw\303\266lf Boxk\303\244mpfer jagen`),
 	}
 	for _, before := range []string{"", "a", "ab", "abc"} {
 		cases["base64 after "+before] = []byte(base64.StdEncoding.EncodeToString([]byte(before + needle + "tail")))
@@ -43,6 +41,14 @@ func TestFindsTheNeedleHoweverItIsWritten(t *testing.T) {
 	if hits := s.Bytes("clean", around([]byte("Zwölf Boxer"))); len(hits) != 0 {
 		t.Errorf("found where it is not: %v", hits)
 	}
+}
+
+func zipped(text string) []byte {
+	var zip bytes.Buffer
+	z := gzip.NewWriter(&zip)
+	_, _ = z.Write([]byte(text)) // memory takes it
+	_ = z.Close()
+	return zip.Bytes()
 }
 
 func TestFindsExactlyWhatIsThere(t *testing.T) {
