@@ -102,8 +102,8 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
 			o.erased = true
 		case usable(s):
 			b.subjects = append(b.subjects, s)
-		case !acts(it.Event.Type):
-			if knows(it.Event.Type) {
+		case !acts(&it.Event):
+			if knows(&it.Event) {
 				o.dropped = true
 			}
 			b.subjects = append(b.subjects, seal.Subject{})
@@ -215,7 +215,7 @@ func (b *builder) event() (*pb.ChannelEvent, error) {
 	event.ExternalId, event.TargetExternalId, event.ReplyToExternalId = e.ExternalID, e.Target, e.ReplyTo
 	event.SourceType, event.Automated, event.Reason = e.SourceType, e.Automated, e.Reason
 	event.MessageId = b.messageID()
-	if acts(e.Type) {
+	if acts(e) || e.Type == channel.TypeConsent {
 		event.Direction = pb.Direction_DIRECTION_INBOUND
 		if e.Outbound {
 			event.Direction = pb.Direction_DIRECTION_OUTBOUND

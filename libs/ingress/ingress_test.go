@@ -306,6 +306,7 @@ func TestReceiptsAndProfilesOfStrangersAreDropped(t *testing.T) {
 		channel.Event{Type: channel.TypeReceipt, Account: "a1", Key: "1", Contact: who, Target: "x", Receipt: &channel.Receipt{Status: channel.StatusRead}},
 		channel.Event{Type: channel.TypeProfile, Account: "a1", Key: "2", Author: who, Profile: &channel.Profile{Name: "N"}},
 		channel.Event{Type: channel.TypeMembership, Account: "a1", Key: "3", Author: who},
+		channel.Event{Type: channel.TypeConsent, Account: "a1", Key: "4", Author: who, Contact: who, Consent: &channel.Consent{Action: "opt_out", Source: "provider"}},
 	}
 	require.Equal(t, http.StatusOK, post(t, m, events...))
 	require.Empty(t, m.Publisher.Messages())
@@ -313,8 +314,21 @@ func TestReceiptsAndProfilesOfStrangersAreDropped(t *testing.T) {
 
 	m.Known(t, "workspace-1", *who)
 	require.Equal(t, http.StatusOK, post(t, m, events...))
-	require.Len(t, m.Publisher.Messages(), 3)
+	require.Len(t, m.Publisher.Messages(), 4)
 	require.Equal(t, 1, m.Registry.Subjects())
+}
+
+// Who opts in acts; who opts out by a word acts by the message that it is.
+func TestWhoOptsInBecomesKnown(t *testing.T) {
+	m := newMesh(t)
+	who := func(value string) *channel.Identity { return &channel.Identity{Kind: "courier_user", Value: value} }
+	require.Equal(t, http.StatusOK, post(t, m,
+		channel.Event{Type: channel.TypeConsent, Account: "a1", Key: "1", Author: who("in"), Contact: who("in"), Consent: &channel.Consent{Action: "opt_in", Source: "keyword"}},
+		channel.Event{Type: channel.TypeMessage, Account: "a1", Key: "2", ExternalID: "stop", Author: who("out"), Contact: who("out"), Content: &channel.Content{Text: "STOP"}},
+		channel.Event{Type: channel.TypeConsent, Account: "a1", Key: "2", Author: who("out"), Contact: who("out"), Consent: &channel.Consent{Action: "opt_out", Source: "keyword"}},
+	))
+	require.Len(t, m.Publisher.Messages(), 3)
+	require.Equal(t, 2, m.Registry.Subjects())
 }
 
 func TestRefusals(t *testing.T) {

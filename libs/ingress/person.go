@@ -13,20 +13,26 @@ import (
 // wrote in it lies under its own subject.
 const conversationKind = "conversation"
 
-// acts tells which types are an act of a person, who may become a subject by it.
-func acts(t channel.Type) bool {
-	switch t {
-	case channel.TypeMessage, channel.TypeEdit, channel.TypeReaction, channel.TypeConsent:
+// acts tells which events are an act of a person, who may become a subject by it. Opting out is none: the
+// provider tells of it too, in a receipt, and who was erased since must not come back by that. A person who
+// writes that word acts by the message.
+func acts(e *channel.Event) bool {
+	switch e.Type {
+	case channel.TypeMessage, channel.TypeEdit, channel.TypeReaction:
 		return true
+	case channel.TypeConsent:
+		return e.Consent != nil && e.Consent.Action == "opt_in"
 	}
 	return false
 }
 
-// knows tells which other types need somebody that is known already.
-func knows(t channel.Type) bool {
-	switch t {
+// knows tells which other events need somebody that is known already.
+func knows(e *channel.Event) bool {
+	switch e.Type {
 	case channel.TypeReceipt, channel.TypeProfile, channel.TypeMembership:
 		return true
+	case channel.TypeConsent:
+		return !acts(e)
 	}
 	return false
 }
@@ -44,7 +50,7 @@ func (it *item) persons() (persons []seal.Identity) {
 			persons = append(persons, it.identity(*who))
 		}
 	}
-	if len(persons) == 0 && e.Content != nil && acts(e.Type) {
+	if len(persons) == 0 && e.Content != nil && acts(e) {
 		if group := it.group(); group != "" {
 			persons = append(persons, it.identity(channel.Identity{Kind: conversationKind, Value: group}))
 		}
@@ -73,7 +79,7 @@ func (it *item) act(id seal.Identity) act {
 
 // of gives the subject of one of an item's persons.
 func (p people) of(it *item, id seal.Identity) seal.Subject {
-	if acts(it.Event.Type) {
+	if acts(&it.Event) {
 		return p.acted[it.act(id)]
 	}
 	return p.known[id]
@@ -81,10 +87,10 @@ func (p people) of(it *item, id seal.Identity) seal.Subject {
 
 // questions of an item: who acted, and who is only looked up.
 func (it *item) questions() (acted, known []seal.Identity) {
-	switch t := it.Event.Type; {
-	case acts(t):
+	switch {
+	case acts(&it.Event):
 		acted = it.persons()
-	case knows(t):
+	case knows(&it.Event):
 		known = it.persons()
 	}
 	return acted, known

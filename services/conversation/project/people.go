@@ -79,11 +79,13 @@ func (b *batch) contacts(ctx context.Context) error {
 }
 
 // isAct: the person did it, or was written to. What follows from events (receipts, profiles, fetched media)
-// makes no contact.
+// makes no contact, and neither does an opt-out, of which a provider tells in a receipt.
 func isAct(e *event) bool {
 	switch e.GetType() {
 	case pb.EventType_EVENT_TYPE_RECEIPT, pb.EventType_EVENT_TYPE_PROFILE, pb.EventType_EVENT_TYPE_ATTACHMENT:
 		return false
+	case pb.EventType_EVENT_TYPE_CONSENT:
+		return e.GetConsent().GetAction() == "opt_in"
 	}
 	return true
 }
