@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"gocloud.dev/secrets"
@@ -80,6 +81,7 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 		SeenFor: seenFor, TopicsFor: topicsFor, SpoolFor: cfg.Registry.SpoolsReadable(), ErasedListFor: cfg.Registry.ErasedListed(),
 	}, requestsDB, reg, d.Bus, tables, collector, reg.Now, d.Log)
 	idempotency := endpointx.NewIdempotency(requestsDB, d.Secret("idempotency"), reg.Now)
+	var serves atomic.Bool // the ledger is applied
 
 	return &app.Parts{
 		Routes: requests.Routes(idempotency),
@@ -94,13 +96,23 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 			app.Job{Name: "idempotency", Run: idempotency.Run},
 			app.Job{Name: "certificate-key", Run: func(ctx context.Context) error { return publishKey(ctx, requests, d.Common.Data) }},
 		),
-		Ready:   []app.Check{{Name: "tables", Ready: tables.Ready}},
+		Ready: []app.Check{{Name: "tables", Ready: tables.Ready}, {Name: "registry", Ready: func() error {
+			if !serves.Load() {
+				return errors.New("the erasure ledger is not applied yet")
+			}
+			return nil
+		}}},
 		OpenAPI: openAPI,
 		GRPC: func(l net.Listener) (app.Job, error) {
 			return app.Job{Name: "registry", Run: func(ctx context.Context) error {
+				if err := reg.Usable(ctx); err != nil {
+					return err
+				}
 				if err := applyLedger(ctx, d.Bus, reg, requests); err != nil {
 					return err
 				}
+				serves.Store(true)
+				defer serves.Store(false)
 				return registry.Serve(ctx, reg.NewServer(access), l)
 			}}, nil
 		},

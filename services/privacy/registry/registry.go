@@ -115,6 +115,23 @@ func (r *Registry) SigningKey(ctx context.Context) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
+// ErrUnusable: the key store does not have the secrets of the registry's epochs.
+var ErrUnusable = errors.New("registry: the secret of an epoch is not in the key store: the database is from before the last turn, or the key store is another's")
+
+// Usable tells whether the registry can answer with the key store that it has.
+func (r *Registry) Usable(ctx context.Context) error {
+	err := again(ctx, func() error {
+		return r.db.View(ctx, func(tx *sql.Tx) error {
+			_, err := r.readEpochs(ctx, tx)
+			return err
+		})
+	})
+	if errors.Is(err, errEpochMoved) {
+		err = errors.Join(ErrUnusable, err)
+	}
+	return err
+}
+
 // epoch is one period in which data keys are wrapped under one secret.
 type epoch struct {
 	id    string

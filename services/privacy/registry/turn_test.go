@@ -204,6 +204,12 @@ func TestADumpFromBeforeTheTurnOpensNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		thief.restart()
+		if err := thief.Usable(ctx); !errors.Is(err, ErrUnusable) {
+			t.Error("a dump from before the turn says that it can answer:", err)
+		}
+		if err := f.Usable(ctx); err != nil {
+			t.Error(err)
+		}
 		for _, victim := range []*pb.SubjectKey{s, erased} {
 			for purpose := range pb.Purpose_name {
 				a, err := thief.unwrap(ctx, []string{victim.GetKeyId()}, pb.Purpose(purpose), "")
