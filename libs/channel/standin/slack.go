@@ -41,8 +41,9 @@ type SlackPost struct {
 
 // NewSlack starts one on address; files are what can be downloaded, by path; users are display names by id.
 func NewSlack(address string, users map[string]string, files map[string][]byte) (*Slack, error) {
-	s := &Slack{server: newServer(), users: users, files: map[string][]byte{}, shared: map[string]SlackPost{}, next: time.Now().Unix()}
+	s := &Slack{server: newServer(), users: map[string]string{}, files: map[string][]byte{}, shared: map[string]SlackPost{}, next: time.Now().Unix()}
 	maps.Copy(s.files, files)
+	maps.Copy(s.users, users)
 	s.mux.HandleFunc("POST /api/chat.postMessage", s.postMessage)
 	s.mux.HandleFunc("POST /api/files.getUploadURLExternal", s.uploadURL)
 	s.mux.HandleFunc("POST /upload/{id}", s.upload)
@@ -64,6 +65,20 @@ func (s *Slack) Posts() []SlackPost {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.posts)
+}
+
+// Know tells of a user, by the display name.
+func (s *Slack) Know(id, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users[id] = name
+}
+
+// Keep has a file that can be downloaded from /files/ and path.
+func (s *Slack) Keep(path string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[path] = data
 }
 
 func (s *Slack) take(p SlackPost) SlackPost {
@@ -167,7 +182,9 @@ func (s *Slack) userInfo(w http.ResponseWriter, r *http.Request) {
 	}
 	s.carry(w, r, "users.info", func() (int, any) {
 		id := r.FormValue("user")
+		s.mu.Lock()
 		name, ok := s.users[id]
+		s.mu.Unlock()
 		if !ok {
 			return 200, map[string]any{"ok": false, "error": "user_not_found"}
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1" //nolint:gosec // Twilio signs with HMAC-SHA1
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,7 +37,8 @@ type Media struct {
 
 // NewTwilio starts one on address, for one account; media is served by path.
 func NewTwilio(address, accountSID, authToken string, media map[string]Media) (*Twilio, error) {
-	t := &Twilio{server: newServer(), accountSID: accountSID, authToken: authToken, media: media}
+	t := &Twilio{server: newServer(), accountSID: accountSID, authToken: authToken, media: map[string]Media{}}
+	maps.Copy(t.media, media)
 	t.mux.HandleFunc("POST /2010-04-01/Accounts/{account}/Messages.json", t.create)
 	t.mux.HandleFunc("GET /media/{path...}", t.fetch)
 	return t, t.start(address)
@@ -47,6 +49,13 @@ func (t *Twilio) Posts() []TwilioPost {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.posts)
+}
+
+// Keep has media that can be fetched from /media/ and path.
+func (t *Twilio) Keep(path string, m Media) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.media[path] = m
 }
 
 func (t *Twilio) authorised(w http.ResponseWriter, r *http.Request) bool {
@@ -91,7 +100,9 @@ func (t *Twilio) fetch(w http.ResponseWriter, r *http.Request) {
 	if !t.authorised(w, r) {
 		return
 	}
+	t.mu.Lock()
 	m, ok := t.media[r.PathValue("path")]
+	t.mu.Unlock()
 	if !ok {
 		http.NotFound(w, r)
 		return
