@@ -416,10 +416,16 @@ func (c *comparison) text(d *difference, n, at int, m *shownMessage, x *expected
 
 func (c *comparison) reactions(d *difference, n, at int, m *shownMessage, x *expectedMessage) {
 	found := 0
+	taken := make([]bool, len(m.Reactions))
 	for _, want := range x.reactions {
 		person, times := c.r.traffic.person(n, want.who), 0
-		for _, got := range m.Reactions {
-			if got.Emoji == want.emoji && c.is(person, got.Sender.ContactID) {
+		for i, got := range m.Reactions {
+			if got.Emoji != want.emoji || taken[i] {
+				continue
+			}
+			// Of somebody of whom no message is shown nobody knows which contact they are.
+			if c.is(person, got.Sender.ContactID) || times == 0 && c.strangers(person, got.Sender.ContactID) {
+				taken[i] = true
 				times++
 			}
 		}
@@ -460,5 +466,12 @@ func (c *comparison) know(conversation int, acts []act, messages []shownMessage)
 func (c *comparison) is(person, contact string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.contacts[person] == contact && c.contacts[contact] == person
+	return contact != "" && c.contacts[person] == contact && c.contacts[contact] == person
+}
+
+// strangers: neither the person nor the contact is known.
+func (c *comparison) strangers(person, contact string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.contacts[person] == "" && c.contacts[contact] == ""
 }

@@ -21,6 +21,8 @@ type scenario struct {
 	parts []string
 	// small is the size that tests run it in.
 	small int
+	// times as many events as its size are there to be sent; 0: as many.
+	times int
 	// settings of the mesh that it needs.
 	settings map[string]string
 	// run loads and harms the mesh until every webhook is answered. An error says that the scenario could
@@ -39,6 +41,7 @@ func scenarios() []scenario {
 	return []scenario{
 		crash(),
 		replay(),
+		flood(),
 		poison(),
 		send(),
 	}
@@ -101,7 +104,7 @@ func (s scenario) carryOut(ctx context.Context, o options) (result, error) {
 	if err := os.MkdirAll(o.data, 0o700); err != nil {
 		return out, err
 	}
-	names := newTraffic(o.size, o.seed, begun).names()
+	names := newTraffic(s.events(o), o.seed, begun).names()
 	w, err := openWorld(ctx, mesh.Config{Bin: o.bin, Data: o.data, Real: o.parts == real, Settings: s.settings}, providers{users: names})
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
@@ -130,9 +133,12 @@ func (s scenario) carryOut(ctx context.Context, o options) (result, error) {
 	return out, nil
 }
 
+// events that the traffic has.
+func (s scenario) events(o options) int { return o.size * max(s.times, 1) }
+
 // newRun prepares one on a world.
 func newRun(w *world, o options, s scenario, begun time.Time) *run {
-	r := &run{world: w, options: o, scenario: s, rand: rand.New(rand.NewPCG(o.seed, 1)), traffic: newTraffic(o.size, o.seed, begun)}
+	r := &run{world: w, options: o, scenario: s, rand: rand.New(rand.NewPCG(o.seed, 1)), traffic: newTraffic(s.events(o), o.seed, begun)}
 	r.ledger = newLedger(r.traffic.events(), begun)
 	r.stream, r.sender = newStream(w.api, r.ledger), newSender(r)
 	return r

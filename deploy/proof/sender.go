@@ -17,6 +17,8 @@ type sender struct {
 	atOnce int
 	// tries of one webhook; 0: until it is answered 2xx.
 	tries int
+	// within is how long an answer is waited for; 0: as long as the client does.
+	within time.Duration
 	// lasting is the least that delivering all takes; 0: as fast as it goes.
 	lasting time.Duration
 
@@ -67,7 +69,7 @@ func (s *sender) deliver(ctx context.Context, event int, acts []act) error {
 			header.Set("X-Slack-Retry-Reason", "http_timeout")
 		}
 		s.r.ledger.send(event)
-		status, err := s.r.api.Webhook(ctx, hook.path, header, hook.body)
+		status, err := s.send(ctx, hook.path, header, hook.body)
 		switch {
 		case err == nil && status/100 == 2:
 			s.r.ledger.accept(event)
@@ -89,4 +91,13 @@ func (s *sender) deliver(ctx context.Context, event int, acts []act) error {
 			return err
 		}
 	}
+}
+
+func (s *sender) send(ctx context.Context, path string, header http.Header, body []byte) (status int, err error) {
+	if s.within > 0 {
+		within, cancel := context.WithTimeout(ctx, s.within)
+		defer cancel()
+		ctx = within
+	}
+	return s.r.api.Webhook(ctx, path, header, body)
 }
