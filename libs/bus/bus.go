@@ -77,7 +77,9 @@ type Bus struct {
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
 	client    *kafka.Client
-	writer    *kafka.Writer
+	publisher *publisher
+	//bound:cache who leads a topic's partitions | one a topic, for {leadersKept} | asked anew; sooner after a failure
+	led sync.Map // topic -> *leadership, by short name
 
 	inFlight  atomic.Int64
 	refreshed atomic.Int64 // when refresh last threw the metadata away, Unix nanoseconds
@@ -147,7 +149,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	}
 	//bound:timeout a question to the brokers | {} | fails; who asks tries again
 	b.client = &kafka.Client{Addr: kafka.TCP(cfg.Brokers...), Transport: b.transport, Timeout: requestTimeout}
-	b.writer = b.newWriter()
+	b.publisher = &publisher{b: b, lanes: map[int]*lane{}}
 	if b.metrics, err = newMetrics(b, cfg.Meter); err != nil {
 		b.cancel()
 		return nil, err
@@ -177,20 +179,19 @@ func (b *Bus) Close(ctx context.Context) error {
 	b.closed = true
 	b.mu.Unlock()
 
-	//bound:exempt receives once
-	done := make(chan error, 1)
+	done := make(chan struct{})
 	//bound:exempt ends with what it closes; Close gives up on it with its context
 	go func() {
-		err := b.writer.Close()
+		defer close(done)
+		b.publisher.close()
 		b.cancel()
 		b.work.Wait()
 		b.transport.CloseIdleConnections()
 		b.metrics.close()
-		done <- err
 	}()
 	select {
-	case err := <-done:
-		return err
+	case <-done:
+		return nil
 	case <-ctx.Done():
 		b.cancel()
 		return fmt.Errorf("bus: closing: %w", ctx.Err())
@@ -202,7 +203,7 @@ func (b *Bus) enter(ctx context.Context) (_ context.Context, leave func(), err e
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil, nil, errors.New("bus: closed")
+		return nil, nil, errClosed
 	}
 	b.work.Add(1)
 	ctx, cancel := context.WithCancel(ctx)

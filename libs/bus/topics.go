@@ -261,23 +261,11 @@ func leaderless(topics []kafka.Topic) error {
 
 // partitions of a topic, from the cached metadata.
 func (b *Bus) partitions(ctx context.Context, topic string) ([]int, error) {
-	res, err := b.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{b.fullName(topic)}})
-	if err == nil {
-		err = res.Topics[0].Error
-	}
-	if err == nil && len(res.Topics[0].Partitions) == 0 {
-		err = kafka.UnknownTopicOrPartition
-	}
+	of, err := b.leaders(ctx, topic)
 	if err != nil {
-		b.refresh()
-		return nil, fmt.Errorf("bus: partitions of %s: %w", topic, err)
+		return nil, err
 	}
-	// The partitions of a topic are numbered from 0 without gaps.
-	partitions := make([]int, len(res.Topics[0].Partitions))
-	for i := range partitions {
-		partitions[i] = i
-	}
-	return partitions, nil
+	return of.partitions, nil
 }
 
 // awaitTopics waits until the topics exist, for ever: whoever creates them may start later.

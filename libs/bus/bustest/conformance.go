@@ -25,6 +25,7 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"publish/keys keep their partition and order", keysKeepTheirPartition},
 		{"publish/one too large fails alone", oneTooLargeFailsAlone},
 		{"publish/in-flight bytes are bounded until the client lets go", inFlightIsBounded},
+		{"publish/what nobody waits for any more stays behind", abandonedCalls},
 		{"publish/a lost ack doubles but loses nothing", lostAcksDouble},
 		{"publish/a partition's batch lands whole and is not tried again", partitionBatchIsNotRetried},
 		{"publish/a clock that is wrong changes nothing", wrongClock},
@@ -147,6 +148,46 @@ func inFlightIsBounded(t *testing.T, c *Cluster) {
 		defer cancel()
 		return b.Publish(ctx, bus.Message{Topic: "events", Key: "a", Value: value}) == nil
 	})
+}
+
+func abandonedCalls(t *testing.T, c *Cluster) {
+	proxy := NewProxy(t)
+	b := c.Open(t, proxy.Through)
+	ensure(t, b, bus.Topic{Name: "events", Partitions: 1})
+	got := subscribe(t, c.Open(t), "g", "events", nil)
+
+	var first chan error
+	n := 10
+	begin := func() {
+		publish(t, b, numbered("events", "a", 1))
+		proxy.StallAnswers()
+		n++
+		ended, msg := make(chan error, 1), numbered("events", "a", n)
+		go func() { ended <- b.Publish(t.Context(), msg) }()
+		first = ended
+	}
+	begin()
+	Eventually(t, "the first is on its way", func() bool {
+		select {
+		case <-first: // it met a connection that was still being made
+			proxy.Mend()
+			begin()
+		default:
+		}
+		return slices.Contains(got.numbers(t), n)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := b.Publish(ctx, numbered("events", "a", 3)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v, want the caller's deadline", err)
+	}
+	proxy.Mend()
+	<-first
+	publish(t, b, numbered("events", "a", 4))
+	Eventually(t, "the last arrives", func() bool { return slices.Contains(got.numbers(t), 4) })
+	if slices.Contains(got.numbers(t), 3) {
+		t.Fatalf("got %v: what its caller has given up, and spooled, must not leave as well", got.numbers(t))
+	}
 }
 
 func lostAcksDouble(t *testing.T, c *Cluster) {
