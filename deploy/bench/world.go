@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,13 +97,21 @@ func cpuOf(pid int, do func() error) (time.Duration, error) {
 	return after - before, nil
 }
 
-// settled waits until every consumer of the mesh has handled everything.
-func (w *world) settled(ctx context.Context, within time.Duration) error {
+// settled waits until the consumers of a service, or of every one, have handled everything.
+func (w *world) settled(ctx context.Context, within time.Duration, services ...string) error {
 	return mesh.Eventually(ctx, within, func() error {
-		lag, err := w.Metric(ctx, "tributary_consumer_lag_records")
-		if err == nil && lag > 0 {
-			err = fmt.Errorf("%.0f records are not handled yet", lag)
+		for _, p := range w.Processes() {
+			if len(services) > 0 && !slices.Contains(services, p.Name) {
+				continue
+			}
+			lag, err := p.Metric(ctx, "tributary_consumer_lag_records")
+			if err == nil && lag > 0 {
+				err = fmt.Errorf("%s: %.0f records are not handled yet", p.Name, lag)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 }
