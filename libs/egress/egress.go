@@ -186,7 +186,7 @@ func (e *Egress) send(ctx context.Context) error {
 func (e *Egress) fetch(ctx context.Context) error {
 	f := newFetcher(e.cfg, e.channel, e.fetcher, e.deps, e.inbound, e.meters)
 	return e.deps.Bus.Subscribe(ctx, bus.Subscription{
-		Group: e.channel + "-fetch", Topics: []string{inboundTopic(e.channel)}, MaxBatch: 100, Handle: f.handle,
+		Group: e.channel + "-fetch", Topics: []string{inboundTopic(e.channel)}, MaxBatch: 100, Gather: fetchGather, Handle: f.handle,
 	})
 }
 

@@ -15,6 +15,9 @@ import (
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
+// revocationsGather: one event in a great many is a revocation, and it may be heard of a moment later.
+const revocationsGather = 500 * time.Millisecond
+
 // revocations hear on the inbound topics what providers say of credentials.
 type revocations struct {
 	s       *service

@@ -92,7 +92,7 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 		Routes: s.routes(),
 		Topics: append(append(accounts.Topics(), access.Topic()), inbound...),
 		Subscriptions: []bus.Subscription{{
-			Group: "connect", Topics: names(inbound), Handle: revocations.handle,
+			Group: "connect", Topics: names(inbound), Gather: revocationsGather, Handle: revocations.handle,
 		}},
 		Jobs: []app.Job{
 			{Name: "relay", Run: s.relay.run},
