@@ -7,15 +7,16 @@ import (
 	"strings"
 )
 
-// chunks are the numbers of rows that one statement inserts: few, so that few statements are prepared.
-var chunks = []int{64, 8, 1}
+// maxChunk is the most rows that one statement inserts: more cost the server memory and save nothing.
+const maxChunk = 256
 
-// InsertRows runs "INSERT INTO <into> (<columns>) VALUES … <suffix>" for all rows, in fixed chunks. Each
-// row holds a value per column. suffix may be an ON CONFLICT clause and may end in RETURNING; then scan is
-// called for every row returned. Fold the rows per key and sort them by it before: PostgreSQL refuses a
-// second upsert of a key in one statement, and unsorted ones deadlock against each other.
+// InsertRows runs "INSERT INTO <into> (<columns>) VALUES … <suffix>" for all rows, some at a time: powers of
+// two, so that few statements are made and few are prepared. Each row holds a value per column. suffix may
+// be an ON CONFLICT clause and may end in RETURNING; then scan is called for every row returned. Fold the
+// rows per key and sort them by it before: PostgreSQL refuses a second upsert of a key in one statement, and
+// unsorted ones deadlock against each other.
 func InsertRows(ctx context.Context, tx *sql.Tx, into string, columns []string, rows [][]any, suffix string, scan func(*sql.Rows) error) error {
-	for _, size := range chunks {
+	for size := maxChunk; len(rows) > 0; size /= 2 {
 		for len(rows) >= size {
 			if err := insertChunk(ctx, tx, into, columns, rows[:size], suffix, scan); err != nil {
 				return err
@@ -27,29 +28,28 @@ func InsertRows(ctx context.Context, tx *sql.Tx, into string, columns []string, 
 }
 
 func insertChunk(ctx context.Context, tx *sql.Tx, into string, columns []string, rows [][]any, suffix string, scan func(*sql.Rows) error) error {
-	var b strings.Builder
-	b.WriteString("INSERT INTO " + into + " (" + strings.Join(columns, ", ") + ") VALUES ")
-	args := make([]any, 0, len(rows)*len(columns))
+	values := len(rows) * len(rows[0])
+	text := make([]byte, 0, 64+len(into)+16*len(columns)+7*values+len(suffix))
+	text = append(text, "INSERT INTO "+into+" ("+strings.Join(columns, ", ")+") VALUES "...)
+	args := make([]any, 0, values)
 	for i, row := range rows {
 		if i > 0 {
-			b.WriteString(", ")
+			text = append(text, ", "...)
 		}
-		b.WriteByte('(')
-		for j, value := range row {
-			if j > 0 {
-				b.WriteString(", ")
-			}
+		before := byte('(')
+		for _, value := range row {
 			args = append(args, value)
-			b.WriteString("$" + strconv.Itoa(len(args)))
+			text = strconv.AppendInt(append(text, before, '$'), int64(len(args)), 10)
+			before = ','
 		}
-		b.WriteByte(')')
+		text = append(text, ')')
 	}
-	b.WriteString(" " + suffix)
+	statement := string(append(append(text, ' '), suffix...))
 	if scan == nil {
-		_, err := tx.ExecContext(ctx, b.String(), args...)
+		_, err := tx.ExecContext(ctx, statement, args...)
 		return err
 	}
-	return Query(ctx, tx, b.String(), args, scan)
+	return Query(ctx, tx, statement, args, scan)
 }
 
 // Query runs a query and calls scan for each of its rows.

@@ -33,7 +33,7 @@ func TestInsertRowsInsertsEveryRowOnceWhateverTheChunks(t *testing.T) {
 		ctx := context.Background()
 		var rows [][]any
 		var want []string
-		for i := range 64 + 8*3 + 5 {
+		for i := range 2*256 + 127 {
 			id := string([]byte{'a' + byte(i/26), 'a' + byte(i%26)})
 			want = append(want, id)
 			rows = append(rows, []any{id, i})

@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"maps"
@@ -16,19 +17,21 @@ import (
 // (order, id) counts, and one that brings a profile part before any that does not.
 type identity struct {
 	subject string
-	e       *event
-	kind    string
-	part    *pb.SealedPart
+	named   bool // by a profile part
+	order   int64
+	event   string
+
+	// Of one that stands, the rest is not read.
+	e    *event
+	kind string
+	part *pb.SealedPart
 }
 
 func (i identity) before(o identity) bool {
-	if (i.part != nil) != (o.part != nil) {
-		return i.part != nil
+	if i.named != o.named {
+		return i.named
 	}
-	if i.e.GetOrderUs() != o.e.GetOrderUs() {
-		return i.e.GetOrderUs() < o.e.GetOrderUs()
-	}
-	return i.e.GetId() < o.e.GetId()
+	return cmp.Or(cmp.Compare(i.order, o.order), cmp.Compare(i.event, o.event)) < 0
 }
 
 // identities named by an event: its author and its one-to-one partner.
@@ -38,7 +41,7 @@ func (b *batch) identities(e *event) []identity {
 		if subject == "" || len(named) > 0 && named[0].subject == subject {
 			continue
 		}
-		i := identity{subject: subject, e: e}
+		i := identity{subject: subject, order: e.GetOrderUs(), event: e.GetId(), e: e}
 		if subject == e.GetAuthorSubject() {
 			i.kind = e.GetIdentityKind()
 		}
@@ -47,6 +50,7 @@ func (b *batch) identities(e *event) []identity {
 		}
 		if e.GetType() != pb.EventType_EVENT_TYPE_PROFILE {
 			i.part = e.partOf(subject, pb.Category_CATEGORY_PROFILE)
+			i.named = i.part.GetCiphertext() != nil
 		}
 		named = append(named, i)
 	}
@@ -64,18 +68,27 @@ const (
 // have been received earlier, amends them and makes none: the person that the first one was of may have
 // been erased since, and a copy of what they did must not bring them back under another subject.
 func (b *batch) contacts(ctx context.Context) error {
-	acts := slices.DeleteFunc(slices.Clone(b.fresh), func(e *event) bool { return !isAct(e) })
-	if err := b.contactsOf(ctx, acts); err != nil {
-		return err
-	}
-	copies := slices.DeleteFunc(slices.Clone(b.copies), func(e *event) bool { return !isAct(e) })
-	known, err := b.haveContacts(ctx, copies)
+	isNoAct := func(e *event) bool { return !isAct(e) }
+	acts, copies := slices.DeleteFunc(slices.Clone(b.fresh), isNoAct), slices.DeleteFunc(slices.Clone(b.copies), isNoAct)
+	stand, err := b.standing(ctx, slices.Concat(acts, copies))
 	if err != nil {
 		return err
 	}
+	if err := b.contactsOf(ctx, acts, stand); err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for subject := range stand {
+		known[subject] = true
+	}
+	for _, e := range acts {
+		for _, i := range b.identities(e) {
+			known[i.subject] = true
+		}
+	}
 	return b.contactsOf(ctx, slices.DeleteFunc(copies, func(e *event) bool {
 		return slices.ContainsFunc(b.identities(e), func(i identity) bool { return !known[i.subject] })
-	}))
+	}), stand)
 }
 
 // isAct: the person did it, or was written to. What follows from events (receipts, profiles, fetched media)
@@ -90,37 +103,44 @@ func isAct(e *event) bool {
 	return true
 }
 
-// haveContacts tells which of the subjects that events name have a contact.
-func (b *batch) haveContacts(ctx context.Context, events []*event) (map[string]bool, error) {
+// standing are the identities, as they stand, of those whom events name. Nothing is locked: an identity only
+// ever gives way to one before it, and goes with its contact when its subject does.
+func (b *batch) standing(ctx context.Context, events []*event) (map[string]identity, error) {
 	named := map[string]bool{}
 	for _, e := range events {
 		for _, i := range b.identities(e) {
 			named[i.subject] = true
 		}
 	}
-	known := map[string]bool{}
+	stand := make(map[string]identity, len(named))
 	for _, chunk := range store.Chunks(slices.Sorted(maps.Keys(named))) {
 		list, args := sqldb.In(1, chunk)
-		if err := sqldb.Query(ctx, b.tx, "SELECT subject_id FROM contacts WHERE subject_id IN ("+list+")", args, func(rows *sql.Rows) error {
-			var subject string
-			err := rows.Scan(&subject)
-			known[subject] = true
+		if err := sqldb.Query(ctx, b.tx, `SELECT subject_id, order_us, event_id, CASE WHEN ciphertext IS NULL THEN 0 ELSE 1 END
+			FROM identities WHERE subject_id IN (`+list+")", args, func(rows *sql.Rows) error {
+			var i identity
+			var named int
+			err := rows.Scan(&i.subject, &i.order, &i.event, &named)
+			i.named = named == 1
+			stand[i.subject] = i
 			return err
 		}); err != nil {
 			return nil, err
 		}
 	}
-	return known, nil
+	return stand, nil
 }
 
-func (b *batch) contactsOf(ctx context.Context, events []*event) error {
+// contactsOf upserts what differs from what stands: nearly all that people do changes neither. A contact was
+// created no later than what its identity came from.
+func (b *batch) contactsOf(ctx context.Context, events []*event, stand map[string]identity) error {
 	first, created := map[string]identity{}, map[string]*event{}
 	for _, e := range events {
 		for _, i := range b.identities(e) {
-			if old, ok := first[i.subject]; !ok || i.before(old) {
+			stands, known := stand[i.subject]
+			if old, ok := first[i.subject]; (!ok || i.before(old)) && (!known || i.before(stands)) {
 				first[i.subject] = i
 			}
-			if old, ok := created[i.subject]; !ok || e.GetOrderUs() < old.GetOrderUs() {
+			if old, ok := created[i.subject]; (!ok || e.GetOrderUs() < old.GetOrderUs()) && (!known || e.GetOrderUs() < stands.order) {
 				created[i.subject] = e
 			}
 		}
@@ -132,7 +152,9 @@ func (b *batch) contactsOf(ctx context.Context, events []*event) error {
 			frozen = 1
 		}
 		contacts = append(contacts, []any{channel.ContactID(subject), e.GetWorkspaceId(), subject, e.GetOrderUs(), frozen})
-		identities = append(identities, first[subject].row())
+	}
+	for _, i := range first {
+		identities = append(identities, i.row())
 	}
 	store.SortRows(contacts)
 	store.SortRows(identities)
@@ -157,7 +179,7 @@ var identityColumns = []string{"subject_id", "workspace_id", "contact_id", "chan
 
 func (i identity) row() []any {
 	return []any{i.subject, i.e.GetWorkspaceId(), channel.ContactID(i.subject), i.e.GetChannel(), i.e.GetConnectionId(), i.kind,
-		i.part.GetKeyId(), i.part.GetCiphertext(), i.e.GetOrderUs(), i.e.GetId()}
+		i.part.GetKeyId(), i.part.GetCiphertext(), i.order, i.event}
 }
 
 // tellContact publishes which subjects a contact id means.
