@@ -1,10 +1,8 @@
 package project
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
-	"maps"
 	"slices"
 
 	"tributary.dev/libs/channel"
@@ -13,25 +11,13 @@ import (
 	"tributary.dev/services/conversation/store"
 )
 
-// identity is how a subject is known on a channel: of all events that name it, the one with the smallest
-// (order, id) counts, and one that brings a profile part before any that does not.
+// identity is how a subject is known on a channel, as an event tells it.
 type identity struct {
 	subject string
-	named   bool // by a profile part
-	order   int64
-	event   string
-
-	// Of one that stands, the rest is not read.
-	e    *event
-	kind string
-	part *pb.SealedPart
-}
-
-func (i identity) before(o identity) bool {
-	if i.named != o.named {
-		return i.named
-	}
-	return cmp.Or(cmp.Compare(i.order, o.order), cmp.Compare(i.event, o.event)) < 0
+	met     store.Met
+	e       *event
+	kind    string
+	part    *pb.SealedPart
 }
 
 // identities named by an event: its author and its one-to-one partner.
@@ -41,7 +27,7 @@ func (b *batch) identities(e *event) []identity {
 		if subject == "" || len(named) > 0 && named[0].subject == subject {
 			continue
 		}
-		i := identity{subject: subject, order: e.GetOrderUs(), event: e.GetId(), e: e}
+		i := identity{subject: subject, e: e, met: store.Met{OrderUS: e.GetOrderUs(), Event: e.GetId()}}
 		if subject == e.GetAuthorSubject() {
 			i.kind = e.GetIdentityKind()
 		}
@@ -50,7 +36,7 @@ func (b *batch) identities(e *event) []identity {
 		}
 		if e.GetType() != pb.EventType_EVENT_TYPE_PROFILE {
 			i.part = e.partOf(subject, pb.Category_CATEGORY_PROFILE)
-			i.named = i.part.GetCiphertext() != nil
+			i.met.Named = i.part.GetCiphertext() != nil
 		}
 		named = append(named, i)
 	}
@@ -69,26 +55,21 @@ const (
 // been erased since, and a copy of what they did must not bring them back under another subject.
 func (b *batch) contacts(ctx context.Context) error {
 	isNoAct := func(e *event) bool { return !isAct(e) }
-	acts, copies := slices.DeleteFunc(slices.Clone(b.fresh), isNoAct), slices.DeleteFunc(slices.Clone(b.copies), isNoAct)
-	stand, err := b.standing(ctx, slices.Concat(acts, copies))
-	if err != nil {
+	acts := slices.DeleteFunc(slices.Clone(b.fresh), isNoAct)
+	if err := b.contactsOf(ctx, acts); err != nil {
 		return err
 	}
-	if err := b.contactsOf(ctx, acts, stand); err != nil {
-		return err
-	}
-	known := map[string]bool{}
-	for subject := range stand {
-		known[subject] = true
-	}
+	made := map[string]bool{}
 	for _, e := range acts {
 		for _, i := range b.identities(e) {
-			known[i.subject] = true
+			made[i.subject] = true
 		}
 	}
-	return b.contactsOf(ctx, slices.DeleteFunc(copies, func(e *event) bool {
-		return slices.ContainsFunc(b.identities(e), func(i identity) bool { return !known[i.subject] })
-	}), stand)
+	return b.contactsOf(ctx, slices.DeleteFunc(slices.Clone(b.copies), func(e *event) bool {
+		return isNoAct(e) || slices.ContainsFunc(b.identities(e), func(i identity) bool {
+			return b.alive[i.subject].Met == nil && !made[i.subject]
+		})
+	}))
 }
 
 // isAct: the person did it, or was written to. What follows from events (receipts, profiles, fetched media)
@@ -103,44 +84,17 @@ func isAct(e *event) bool {
 	return true
 }
 
-// standing are the identities, as they stand, of those whom events name. Nothing is locked: an identity only
-// ever gives way to one before it, and goes with its contact when its subject does.
-func (b *batch) standing(ctx context.Context, events []*event) (map[string]identity, error) {
-	named := map[string]bool{}
-	for _, e := range events {
-		for _, i := range b.identities(e) {
-			named[i.subject] = true
-		}
-	}
-	stand := make(map[string]identity, len(named))
-	for _, chunk := range store.Chunks(slices.Sorted(maps.Keys(named))) {
-		list, args := sqldb.In(1, chunk)
-		if err := sqldb.Query(ctx, b.tx, `SELECT subject_id, order_us, event_id, CASE WHEN ciphertext IS NULL THEN 0 ELSE 1 END
-			FROM identities WHERE subject_id IN (`+list+")", args, func(rows *sql.Rows) error {
-			var i identity
-			var named int
-			err := rows.Scan(&i.subject, &i.order, &i.event, &named)
-			i.named = named == 1
-			stand[i.subject] = i
-			return err
-		}); err != nil {
-			return nil, err
-		}
-	}
-	return stand, nil
-}
-
-// contactsOf upserts what differs from what stands: nearly all that people do changes neither. A contact was
-// created no later than what its identity came from.
-func (b *batch) contactsOf(ctx context.Context, events []*event, stand map[string]identity) error {
+// contactsOf upserts what differs from what stands, which little of what people do does. A contact was created
+// no later than what its identity came from, and both go with their subject, whose row is locked.
+func (b *batch) contactsOf(ctx context.Context, events []*event) error {
 	first, created := map[string]identity{}, map[string]*event{}
 	for _, e := range events {
 		for _, i := range b.identities(e) {
-			stands, known := stand[i.subject]
-			if old, ok := first[i.subject]; (!ok || i.before(old)) && (!known || i.before(stands)) {
+			met := b.alive[i.subject].Met
+			if old, ok := first[i.subject]; (!ok || i.met.Before(old.met)) && (met == nil || i.met.Before(*met)) {
 				first[i.subject] = i
 			}
-			if old, ok := created[i.subject]; (!ok || e.GetOrderUs() < old.GetOrderUs()) && (!known || e.GetOrderUs() < stands.order) {
+			if old, ok := created[i.subject]; (!ok || e.GetOrderUs() < old.GetOrderUs()) && (met == nil || e.GetOrderUs() < met.OrderUS) {
 				created[i.subject] = e
 			}
 		}
@@ -179,7 +133,7 @@ var identityColumns = []string{"subject_id", "workspace_id", "contact_id", "chan
 
 func (i identity) row() []any {
 	return []any{i.subject, i.e.GetWorkspaceId(), channel.ContactID(i.subject), i.e.GetChannel(), i.e.GetConnectionId(), i.kind,
-		i.part.GetKeyId(), i.part.GetCiphertext(), i.order, i.event}
+		i.part.GetKeyId(), i.part.GetCiphertext(), i.met.OrderUS, i.met.Event}
 }
 
 // tellContact publishes which subjects a contact id means.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strconv"
+	"strings"
 
 	"tributary.dev/libs/sqldb"
 )
@@ -13,6 +15,37 @@ import (
 type Subject struct {
 	ID, Workspace, KeyID string
 	Frozen               bool
+	// Met is what its identity came from, if it has one. Another transaction may have replaced that since, by
+	// one that comes before it.
+	Met *Met
+}
+
+// Met is the event that an identity came from: of all that name a subject the one with the smallest
+// (OrderUS, Event), and one that brought a profile part before any that did not.
+type Met struct {
+	Named   bool
+	OrderUS int64
+	Event   string
+}
+
+// Before tells whether an identity is m's rather than o's.
+func (m Met) Before(o Met) bool {
+	if m.Named != o.Named {
+		return m.Named
+	}
+	return cmp.Or(cmp.Compare(m.OrderUS, o.OrderUS), cmp.Compare(m.Event, o.Event)) < 0
+}
+
+// selectMet is one text, so that it is one look into the index; it follows RETURNING.
+const selectMet = `(SELECT CASE WHEN i.ciphertext IS NULL THEN '' ELSE 'named' END || ' ' || CAST(i.order_us AS TEXT) || ' ' || i.event_id
+	FROM identities i WHERE i.subject_id = subjects.id)`
+
+func readMet(text string) (m Met, err error) {
+	named, rest, _ := strings.Cut(text, " ")
+	order, event, _ := strings.Cut(rest, " ")
+	m.Named, m.Event = named != "", event
+	m.OrderUS, err = strconv.ParseInt(order, 10, 64)
+	return m, err
 }
 
 // LockSubjects upserts the rows of subjects and locks them until the transaction ends; it must come
@@ -33,14 +66,24 @@ func LockSubjects(ctx context.Context, tx *sql.Tx, subjects []Subject) (map[stri
 	alive := make(map[string]Subject, len(rows))
 	err := sqldb.InsertRows(ctx, tx, "subjects", []string{"id", "workspace_id", "key_id"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET key_id = CASE WHEN excluded.key_id <> '' THEN excluded.key_id ELSE subjects.key_id END
-		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen`,
+		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen, `+selectMet,
 		func(rows *sql.Rows) error {
 			var s Subject
 			var frozen int
-			err := rows.Scan(&s.ID, &s.Workspace, &s.KeyID, &frozen)
+			var met sql.NullString
+			if err := rows.Scan(&s.ID, &s.Workspace, &s.KeyID, &frozen, &met); err != nil {
+				return err
+			}
 			s.Frozen = frozen == 1
+			if met.Valid {
+				m, err := readMet(met.String)
+				if err != nil {
+					return err
+				}
+				s.Met = &m
+			}
 			alive[s.ID] = s
-			return err
+			return nil
 		})
 	return alive, err
 }
