@@ -184,56 +184,93 @@ func (s *stream) pause(ctx context.Context) bool {
 	}
 }
 
-const eventsAfter = `SELECT position, payload FROM outbox WHERE workspace_id = $1 AND topic = $2
-	AND position > $3 AND position <= $4 ORDER BY position LIMIT $5`
+// A row's position is that of its last entry: it may begin before what the client has.
+const (
+	eventRows   = "FROM outbox WHERE workspace_id = $1 AND topic = $2 AND position > $3 AND position <= $4 ORDER BY position"
+	eventsAfter = "SELECT position, entries " + eventRows + " LIMIT $5"
+	eventsUpTo  = "SELECT position, entries, payload " + eventRows
+)
 
 // read writes the next events into the buffer; more says that others wait behind them.
 func (s *stream) read(ctx context.Context) (more bool, err error) {
-	type row struct {
-		position int64
-		event    pb.ConversationEvent
-	}
-	var rows []*row
-	var newest int64
+	var events []store.Placed
+	var told []*pb.ConversationEvent
+	var upTo int64
 	var visible seen
 	err = s.api.DB.View(ctx, func(tx *sql.Tx) error {
-		rows = nil
+		var newest int64
 		if err := tx.QueryRowContext(ctx, newestPosition).Scan(&newest); err != nil || newest <= s.last {
+			upTo, more = s.last, false
 			return err
 		}
-		err := sqldb.Query(ctx, tx, eventsAfter,
-			[]any{s.workspace, store.TopicConversations, s.last, newest, eventBatch}, func(r *sql.Rows) error {
-				var e row
-				var payload []byte
-				if err := r.Scan(&e.position, &payload); err != nil {
-					return err
-				}
-				rows = append(rows, &e)
-				return proto.Unmarshal(payload, &e.event)
-			})
-		if err != nil {
+		if upTo, more, err = s.reach(ctx, tx, newest); err != nil {
 			return err
 		}
-		events := make([]*pb.ConversationEvent, len(rows))
-		for i, r := range rows {
-			events[i] = &r.event
+		if events, err = s.events(ctx, tx, upTo); err != nil {
+			return err
 		}
-		visible, err = look(ctx, tx, events)
+		told = make([]*pb.ConversationEvent, len(events))
+		for i, e := range events {
+			told[i] = &pb.ConversationEvent{}
+			if err := proto.Unmarshal(e.GetPayload(), told[i]); err != nil {
+				return err
+			}
+		}
+		visible, err = look(ctx, tx, told)
 		return err
 	})
 	if err != nil {
 		return false, err
 	}
-	for _, r := range rows {
-		if visible.shows(&r.event) {
-			s.write(r.position, &r.event)
+	for i, e := range events {
+		if visible.shows(told[i]) {
+			s.write(e.Position, told[i])
 		}
-		s.last = r.position
 	}
-	if more = len(rows) == eventBatch; !more {
-		s.last = max(s.last, newest)
-	}
+	s.last = upTo
 	return more, nil
+}
+
+// reach gives how far to read at a time, and whether there is more: some rows, and no more than one that
+// takes them past eventBatch events.
+func (s *stream) reach(ctx context.Context, tx *sql.Tx, newest int64) (upTo int64, more bool, err error) {
+	rows, events := 0, 0
+	err = sqldb.Query(ctx, tx, eventsAfter, []any{s.workspace, store.TopicConversations, s.last, newest, eventBatch}, func(r *sql.Rows) error {
+		var position int64
+		var count int
+		err := r.Scan(&position, &count)
+		if events < eventBatch {
+			upTo = position
+		} else {
+			more = true
+		}
+		rows, events = rows+1, events+count
+		return err
+	})
+	if more = more || rows == eventBatch; !more {
+		upTo = newest
+	}
+	return upTo, more, err
+}
+
+// events behind the last that the client has, up to a position.
+func (s *stream) events(ctx context.Context, tx *sql.Tx, upTo int64) (events []store.Placed, err error) {
+	err = sqldb.Query(ctx, tx, eventsUpTo, []any{s.workspace, store.TopicConversations, s.last, upTo}, func(r *sql.Rows) error {
+		var position int64
+		var count int
+		row := &pb.OutboxEntries_Entry{}
+		if err := r.Scan(&position, &count, &row.Payload); err != nil {
+			return err
+		}
+		entries, err := store.Entries(count, position, row)
+		for _, e := range entries {
+			if e.Position > s.last {
+				events = append(events, e)
+			}
+		}
+		return err
+	})
+	return events, err
 }
 
 func (s *stream) write(position int64, e *pb.ConversationEvent) {

@@ -20,12 +20,16 @@ import (
 	"tributary.dev/services/conversation/store"
 )
 
-// tell puts an event into the outbox, and lets the relay place it.
-func (h *house) tell(workspace, conversation, message string) {
+// tell puts events into the outbox in one transaction, and lets the relay place them.
+func (h *house) tell(workspace, conversation string, messages ...string) {
 	h.Helper()
+	entries := make([]store.Entry, len(messages))
+	for i, message := range messages {
+		entries[i] = store.Told(&pb.ConversationEvent{Type: "message.created",
+			WorkspaceId: workspace, ConversationId: conversation, MessageId: message, Direction: pb.Direction_DIRECTION_INBOUND, OrderUs: 1}, "")
+	}
 	if err := h.db.Tx(context.Background(), func(tx *sql.Tx) error {
-		return store.Append(context.Background(), tx, h.time().UnixMicro(), store.Told(&pb.ConversationEvent{Type: "message.created",
-			WorkspaceId: workspace, ConversationId: conversation, MessageId: message, Direction: pb.Direction_DIRECTION_INBOUND, OrderUs: 1}, ""))
+		return store.Append(context.Background(), tx, h.time().UnixMicro(), entries...)
 	}); err != nil {
 		h.Fatal(err)
 	}
@@ -131,7 +135,7 @@ func TestAStreamTellsEachEventOnceAcrossReconnections(t *testing.T) {
 		stranger := h.person(others, "+41790000001", "Eve", 1)
 		theirs := h.talk(stranger, 5_000_000, nil)
 		var said []string
-		for i := range 6 {
+		for i := range 8 {
 			said = append(said, h.says(p, c, int64(i+1), text("hello"), nil))
 		}
 		server := h.serve(t, us)
@@ -160,10 +164,30 @@ func TestAStreamTellsEachEventOnceAcrossReconnections(t *testing.T) {
 				t.Fatalf("got %+v, want %s", e, want)
 			}
 		}
-		h.tell(us, c, said[4])
+		// Nor whoever was cut off between two events of one transaction.
+		h.tell(us, c, said[4:]...)
+		within := map[string]bool{}
 		for _, client := range []*client{second, third} {
-			if e := client.next(); !strings.Contains(e.data, said[4]) {
-				t.Fatalf("got %+v", e)
+			for _, want := range said[4:] {
+				if e = client.next(); !strings.Contains(e.data, want) {
+					t.Fatalf("got %+v, want %s", e, want)
+				}
+				within[e.id] = true
+			}
+		}
+		if len(within) != 4 {
+			t.Fatalf("the four events of a transaction have the ids %v", within)
+		}
+		for i := 5; i < len(said); i++ {
+			last, err := strconv.ParseInt(e.id, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fourth := h.follow(t, server, strconv.FormatInt(last-int64(len(said)-i), 10))
+			for _, want := range said[i:] {
+				if e := fourth.next(); !strings.Contains(e.data, want) {
+					t.Fatalf("got %+v, want %s", e, want)
+				}
 			}
 		}
 	})

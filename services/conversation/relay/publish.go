@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/bus"
@@ -18,47 +20,57 @@ import (
 	"tributary.dev/services/conversation/store"
 )
 
-// Bounds of one look at a topic and of one call of the broker.
+// Bounds of one look at a topic, in rows and in entries, and of one call of the broker.
 const (
-	//bound:queue outbox rows of a topic that are published at once | {} | the others wait in the database
-	topicWindow = 1000
-	//bound:queue outbox rows in one call of the broker | {} | the next call
-	batchRows = 500
+	//bound:queue outbox rows of a topic that are looked at at once | {} | the others wait in the database
+	topicRows = 1000
+	//bound:queue entries of a topic that are published at once | {}, or one row | the others wait in the database
+	topicEntries = 2000
+	//bound:queue entries in one call of the broker | {} | the next call
+	batchEntries = 500
 )
 
 // row of the outbox that has a position.
 type row struct {
-	id, key, typ, traceparent string
-	payload                   []byte
-	position, createdUS       int64
+	id        string
+	createdUS int64
+	entries   []store.Placed
+	// acknowledged by entry.
+	acknowledged []bool
 }
 
-// publishTopic publishes what waits of one topic, its partitions side by side. full: there may be more.
-func (r *Relay) publishTopic(ctx context.Context, topic string) (full bool, err error) {
-	var rows []row
-	if err := r.db.View(ctx, func(tx *sql.Tx) error {
-		return sqldb.Query(ctx, tx, `SELECT id, message_key, type, traceparent, payload, position, created_us FROM outbox
-			WHERE topic = $1 AND published_us IS NULL AND position IS NOT NULL ORDER BY position LIMIT $2`, []any{topic, topicWindow},
-			func(found *sql.Rows) error {
-				var w row
-				err := found.Scan(&w.id, &w.key, &w.typ, &w.traceparent, &w.payload, &w.position, &w.createdUS)
-				rows = append(rows, w)
-				return err
-			})
-	}); err != nil {
-		return false, err
+// entry of a row.
+type entry struct {
+	*row
+	at int
+}
+
+// publishTopic publishes what waits of one topic, its partitions side by side. partly is what was
+// acknowledged before of rows that are to be gone on with, and what is now. full: there may be more.
+func (r *Relay) publishTopic(ctx context.Context, topic string, partly map[string][]bool) (_ map[string][]bool, full bool, err error) {
+	rows, full, err := r.waiting(ctx, topic)
+	if err != nil {
+		return partly, false, err
 	}
-	partitions := map[int][]row{}
+	partitions := map[int][]entry{}
 	for _, w := range rows {
-		p, err := r.bus.PartitionFor(ctx, topic, w.key)
-		if err != nil {
-			return false, err
+		if w.acknowledged = partly[w.id]; w.acknowledged == nil {
+			w.acknowledged = make([]bool, len(w.entries))
 		}
-		partitions[p] = append(partitions[p], w)
+		for i, e := range w.entries {
+			if w.acknowledged[i] {
+				continue
+			}
+			p, err := r.bus.PartitionFor(ctx, topic, e.GetKey())
+			if err != nil {
+				return partly, false, err
+			}
+			partitions[p] = append(partitions[p], entry{w, i})
+		}
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	var acknowledged []row
+	var acknowledged []entry
 	var faults []error
 	for p, waiting := range partitions {
 		//bound:goroutines partitions of a topic that are published to | one each | waited for
@@ -70,24 +82,70 @@ func (r *Relay) publishTopic(ctx context.Context, topic string) (full bool, err 
 		})
 	}
 	wg.Wait()
-	faults = append(faults, r.mark(ctx, acknowledged))
+	for _, e := range acknowledged {
+		e.acknowledged[e.at] = true
+	}
+	var done []string
+	partly = map[string][]bool{}
+	for _, w := range rows {
+		if slices.Contains(w.acknowledged, false) {
+			partly[w.id] = w.acknowledged
+		} else {
+			done = append(done, w.id)
+		}
+	}
+	faults = append(faults, r.mark(ctx, done))
 	r.published.Add(ctx, int64(len(acknowledged)), metric.WithAttributes(attribute.String("topic", topic)))
-	return len(rows) == topicWindow, errors.Join(faults...)
+	return partly, full, errors.Join(faults...)
 }
 
-// publishPartition publishes rows in batches, one at a time, and stops at the first that is not
+// waiting are the first rows of a topic that wait to be published, at least one and otherwise no more than
+// topicEntries entries.
+func (r *Relay) waiting(ctx context.Context, topic string) (rows []*row, full bool, err error) {
+	const waits = " FROM outbox WHERE topic = $1 AND published_us IS NULL AND position IS NOT NULL"
+	err = r.db.View(ctx, func(tx *sql.Tx) error {
+		rows = nil
+		seen, entries, last := 0, 0, int64(0)
+		if err := sqldb.Query(ctx, tx, "SELECT position, entries"+waits+" ORDER BY position LIMIT $2", []any{topic, topicRows}, func(found *sql.Rows) error {
+			var position int64
+			var count int
+			err := found.Scan(&position, &count)
+			if entries += count; seen == 0 || entries <= topicEntries {
+				last = position
+			}
+			seen++
+			return err
+		}); err != nil || seen == 0 {
+			return err
+		}
+		full = seen == topicRows || entries > topicEntries
+		return sqldb.Query(ctx, tx, "SELECT id, message_key, type, traceparent, payload, position, created_us, entries"+waits+
+			" AND position <= $2 ORDER BY position", []any{topic, last}, func(found *sql.Rows) error {
+			var position int64
+			var count int
+			w, e := &row{}, &pb.OutboxEntries_Entry{}
+			if err := found.Scan(&e.Id, &e.Key, &e.Type, &e.Traceparent, &e.Payload, &position, &w.createdUS, &count); err != nil {
+				return err
+			}
+			var err error
+			w.id, rows = e.Id, append(rows, w)
+			w.entries, err = store.Entries(count, position, e)
+			return err
+		})
+	})
+	return rows, full, err
+}
+
+// publishPartition publishes entries in batches, one at a time, and stops at the first that is not
 // acknowledged.
-func (r *Relay) publishPartition(ctx context.Context, topic string, partition int, rows []row) (done []row, err error) {
-	for len(rows) > 0 {
+func (r *Relay) publishPartition(ctx context.Context, topic string, partition int, entries []entry) (done []entry, err error) {
+	for len(entries) > 0 {
 		var batch []bus.Message
 		size := 0
-		for _, w := range rows {
-			m, err := message(ctx, topic, w)
-			if err != nil {
-				return done, err
-			}
+		for _, e := range entries {
+			m := message(ctx, topic, e.entries[e.at], e.createdUS)
 			size += m.Size()
-			if len(batch) == batchRows || len(batch) > 0 && size > bus.MaxBatchBytes {
+			if len(batch) == batchEntries || len(batch) > 0 && size > bus.MaxBatchBytes {
 				break
 			}
 			batch = append(batch, m)
@@ -99,19 +157,15 @@ func (r *Relay) publishPartition(ctx context.Context, topic string, partition in
 		if err != nil {
 			return done, err
 		}
-		done, rows = append(done, rows[:len(batch)]...), rows[len(batch):]
+		done, entries = append(done, entries[:len(batch)]...), entries[len(batch):]
 	}
 	return done, nil
 }
 
 // mark notes rows as published. Should that fail they are published again, with the same positions.
-func (r *Relay) mark(ctx context.Context, rows []row) error {
-	if len(rows) == 0 {
+func (r *Relay) mark(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
 		return nil
-	}
-	ids := make([]string, len(rows))
-	for i, w := range rows {
-		ids[i] = w.id
 	}
 	return r.db.Tx(ctx, func(tx *sql.Tx) error {
 		for _, chunk := range store.Chunks(ids) {
@@ -125,29 +179,24 @@ func (r *Relay) mark(ctx context.Context, rows []row) error {
 	})
 }
 
-// message makes of a row what is published: where the payload has a position, it carries the row's.
-func message(ctx context.Context, topic string, w row) (bus.Message, error) {
-	value := w.payload
-	var err error
+// message makes of an entry what is published: where the payload has a position, it carries the entry's.
+func message(ctx context.Context, topic string, e store.Placed, createdUS int64) bus.Message {
+	value := e.GetPayload()
 	switch {
 	case strings.HasPrefix(topic, "outbound."):
-		var c pb.Command
-		value, err = placed(w, &c, func() { c.Position = w.position })
+		value = placed(value, &pb.Command{}, e.Position)
 	case topic == store.TopicConversations:
-		var e pb.ConversationEvent
-		value, err = placed(w, &e, func() { e.Position = w.position })
+		value = placed(value, &pb.ConversationEvent{}, e.Position)
 	}
-	if w.traceparent != "" {
-		ctx = telemetry.Extract(ctx, []bus.Header{{Key: "traceparent", Value: []byte(w.traceparent)}})
+	if e.GetTraceparent() != "" {
+		ctx = telemetry.Extract(ctx, []bus.Header{{Key: "traceparent", Value: []byte(e.GetTraceparent())}})
 	}
-	return bus.Message{Topic: topic, Key: w.key, Value: value,
-		Headers: telemetry.EventHeaders(ctx, w.id, "tributary."+w.typ, "tributary/conversation", w.createdUS)}, err
+	return bus.Message{Topic: topic, Key: e.GetKey(), Value: value,
+		Headers: telemetry.EventHeaders(ctx, e.GetId(), "tributary."+e.GetType(), "tributary/conversation", createdUS)}
 }
 
-func placed(w row, m proto.Message, set func()) ([]byte, error) {
-	if err := proto.Unmarshal(w.payload, m); err != nil {
-		return nil, err
-	}
-	set()
-	return proto.Marshal(m)
+// placed adds a position to an encoded message, which has none: its fields may stand in any order.
+func placed(payload []byte, m proto.Message, position int64) []byte {
+	field := m.ProtoReflect().Descriptor().Fields().ByName("position").Number()
+	return protowire.AppendVarint(protowire.AppendTag(slices.Clip(payload), field, protowire.VarintType), uint64(position))
 }

@@ -34,7 +34,7 @@ const leaseTime = 10 * time.Second
 // publishTime bounds one call of the broker; it and the database's own time-outs end well before a lease.
 const publishTime = 4 * time.Second
 
-// placeBatch rows are given their positions at once.
+// placeBatch rows are given their positions at once, each as many as it has entries.
 //
 //bound:queue outbox rows that get positions at once | {} | the others wait in the database
 const placeBatch = 1000
@@ -58,7 +58,12 @@ type Relay struct {
 	// nobody any more. Of the one goroutine that relays.
 	owner string
 	held  bool
-	wake  chan struct{}
+	// partly is, by topic and row, which entries are acknowledged of rows that are not wholly. No more than one
+	// look at a topic holds.
+	//
+	//bound:map topics with rows that are published in part, and those rows | one look at each topic | the rest of the topic waits in the database
+	partly map[string]map[string][]bool
+	wake   chan struct{}
 
 	published metric.Int64Counter
 	metrics   metric.Registration
@@ -72,10 +77,11 @@ func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, 
 		poll = time.Second
 	}
 	//bound:queue wake-ups of the relay | {} | the next is dropped: one is enough
-	r := &Relay{db: db, bus: b, clock: clk, tel: tel, placed: placed, poll: poll, owner: owner, token: uuid.NewString(), wake: make(chan struct{}, 1)}
+	r := &Relay{db: db, bus: b, clock: clk, tel: tel, placed: placed, poll: poll, owner: owner, token: uuid.NewString(),
+		partly: map[string]map[string][]bool{}, wake: make(chan struct{}, 1)}
 	var err error
 	if r.published, err = tel.Meter.Int64Counter("tributary_outbox_published",
-		metric.WithDescription("Outbox rows that the broker has acknowledged.")); err != nil {
+		metric.WithDescription("Entries of the outbox that the broker has acknowledged.")); err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
 	age, err := tel.Meter.Float64ObservableGauge("tributary_outbox_age_seconds",
@@ -189,8 +195,9 @@ var errLost = errors.New("relay: the lease was lost")
 // place gives rows their positions: the last one plus one, or the clock in microseconds where that is
 // more, so that positions rise after a restore too.
 func (r *Relay) place(ctx context.Context) (int, error) {
-	var placed int64
+	placed := 0
 	err := r.db.Tx(ctx, func(tx *sql.Tx) error {
+		placed = 0
 		var last int64
 		err := tx.QueryRowContext(ctx, `UPDATE leases SET position = position WHERE name = 'relay' AND token = $1 RETURNING position`, r.token).Scan(&last)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -200,19 +207,21 @@ func (r *Relay) place(ctx context.Context) (int, error) {
 			return err
 		}
 		before := max(last, r.clock.NowMicros()-1)
-		result, err := tx.ExecContext(ctx, `UPDATE outbox SET position = CAST($1 AS BIGINT) + line.n
-			FROM (SELECT id, ROW_NUMBER() OVER (ORDER BY seq, id) AS n FROM outbox WHERE position IS NULL ORDER BY seq, id LIMIT $2) AS line
-			WHERE outbox.id = line.id`, before, placeBatch)
-		if err != nil {
+		last = before
+		if err := sqldb.Query(ctx, tx, `UPDATE outbox SET position = CAST($1 AS BIGINT) + line.n
+			FROM (SELECT id, SUM(entries) OVER (ORDER BY seq, id) AS n FROM outbox WHERE position IS NULL ORDER BY seq, id LIMIT $2) AS line
+			WHERE outbox.id = line.id RETURNING position`, []any{before, placeBatch}, func(rows *sql.Rows) error {
+			var position int64
+			err := rows.Scan(&position)
+			placed, last = placed+1, max(last, position)
+			return err
+		}); err != nil || placed == 0 {
 			return err
 		}
-		if placed, err = result.RowsAffected(); err != nil || placed == 0 {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, "UPDATE leases SET position = $2 WHERE name = 'relay' AND token = $1", r.token, before+placed)
+		_, err = tx.ExecContext(ctx, "UPDATE leases SET position = $2 WHERE name = 'relay' AND token = $1", r.token, last)
 		return err
 	})
-	return int(placed), err
+	return placed, err
 }
 
 // publish publishes what has a position, each topic by itself, so that one which is stuck holds up no
@@ -230,12 +239,16 @@ func (r *Relay) publish(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	var wg sync.WaitGroup
-	full, faults := make([]bool, len(topics)), make([]error, len(topics))
+	full, faults, partly := make([]bool, len(topics)), make([]error, len(topics)), make([]map[string][]bool, len(topics))
 	for i, topic := range topics {
 		//bound:goroutines topics that are published to | one each | waited for
-		wg.Go(func() { full[i], faults[i] = r.publishTopic(ctx, topic) })
+		wg.Go(func() { partly[i], full[i], faults[i] = r.publishTopic(ctx, topic, r.partly[topic]) })
 	}
 	wg.Wait()
+	clear(r.partly)
+	for i, topic := range topics {
+		r.partly[topic] = partly[i]
+	}
 	for i := range topics {
 		more = more || full[i]
 	}

@@ -26,10 +26,33 @@ import (
 
 const topic = "outbound.slack"
 
+// place is a partition of a topic.
+type place struct {
+	topic     string
+	partition int
+}
+
+// published is what a command or an event became.
+type published struct {
+	id       string
+	position int64
+}
+
+func read(topic string, value []byte) (p published, err error) {
+	if topic == store.TopicConversations {
+		var e pb.ConversationEvent
+		err = proto.Unmarshal(value, &e)
+		return published{e.MessageId, e.Position}, err
+	}
+	var c pb.Command
+	err = proto.Unmarshal(value, &c)
+	return published{c.Id, c.Position}, err
+}
+
 // broker stands in for Kafka: what it was given, and what it does with the next batches.
 type broker struct {
 	mu   sync.Mutex
-	logs map[int][]*pb.Command
+	logs map[place][]published
 	// calls decides about each batch: whether it lands, and whether that is told. Nil: both.
 	calls func(partition int) (lands, told bool)
 	// held, where not nil, is waited for before a batch lands.
@@ -42,7 +65,7 @@ func (b *broker) PartitionFor(_ context.Context, _, key string) (int, error) {
 	return int(key[len(key)-1]) % 2, nil
 }
 
-func (b *broker) PublishPartition(ctx context.Context, _ string, partition int, msgs []bus.Message) error {
+func (b *broker) PublishPartition(ctx context.Context, topic string, partition int, msgs []bus.Message) error {
 	b.mu.Lock()
 	held, reached := b.held, b.reached
 	b.held, b.reached = nil, nil
@@ -59,15 +82,16 @@ func (b *broker) PublishPartition(ctx context.Context, _ string, partition int, 
 	}
 	size := 0
 	for _, m := range msgs {
-		c := &pb.Command{}
-		if err := proto.Unmarshal(m.Value, c); err != nil {
+		p, err := read(topic, m.Value)
+		if err != nil {
 			return err
 		}
 		if size += m.Size(); size > bus.MaxBatchBytes {
 			return bus.ErrTooLarge
 		}
 		if lands {
-			b.logs[partition] = append(b.logs[partition], c)
+			at := place{topic, partition}
+			b.logs[at] = append(b.logs[at], p)
 		}
 	}
 	if !told {
@@ -76,16 +100,16 @@ func (b *broker) PublishPartition(ctx context.Context, _ string, partition int, 
 	return nil
 }
 
-// taken is what a consumer takes that drops positions not above its last: the commands' ids by partition.
-func (b *broker) taken() map[int][]string {
+// taken is what a consumer takes that drops positions not above its last: ids by partition.
+func (b *broker) taken() map[place][]string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	taken := map[int][]string{}
-	for partition, log := range b.logs {
+	taken := map[place][]string{}
+	for at, log := range b.logs {
 		last := int64(0)
-		for _, c := range log {
-			if c.Position > last {
-				taken[partition], last = append(taken[partition], c.Id), c.Position
+		for _, p := range log {
+			if p.position > last {
+				taken[at], last = append(taken[at], p.id), p.position
 			}
 		}
 	}
@@ -101,12 +125,12 @@ type outbox struct {
 	mu  sync.Mutex
 	n   int
 	// written ids by partition, in the order in which they were committed.
-	written map[int][]string
+	written map[place][]string
 }
 
 func newOutbox(t testing.TB, db *sqldb.DB) *outbox {
 	t.Helper()
-	o := &outbox{TB: t, db: db, b: &broker{logs: map[int][]*pb.Command{}}, now: time.UnixMicro(1_700_000_000_000_000), written: map[int][]string{}}
+	o := &outbox{TB: t, db: db, b: &broker{logs: map[place][]published{}}, now: time.UnixMicro(1_700_000_000_000_000), written: map[place][]string{}}
 	o.exec("DELETE FROM outbox")
 	o.exec("DELETE FROM leases")
 	return o
@@ -160,7 +184,7 @@ func (o *outbox) count(query string, args ...any) (n int) {
 	return n
 }
 
-// write commits some commands in one transaction.
+// write commits some commands, and as many events, in one transaction.
 func (o *outbox) write(n, size int) {
 	o.Helper()
 	var entries []store.Entry
@@ -169,9 +193,12 @@ func (o *outbox) write(n, size int) {
 		id := fmt.Sprintf("command-%06d", o.n)
 		key := fmt.Sprint("conversation-", o.n%4)
 		entries = append(entries, store.Entry{ID: id, Topic: topic, Key: key, Type: "command",
-			Payload: &pb.Command{Id: id, ConversationKey: key, Content: &pb.SealedPart{Ciphertext: make([]byte, size)}}})
+			Payload: &pb.Command{Id: id, ConversationKey: key, Content: &pb.SealedPart{Ciphertext: make([]byte, size)}}},
+			store.Told(&pb.ConversationEvent{ConversationId: key, WorkspaceId: "workspace", MessageId: id}, ""))
 		p, _ := o.b.PartitionFor(context.Background(), topic, key)
-		o.written[p] = append(o.written[p], id)
+		for _, topic := range []string{topic, store.TopicConversations} {
+			o.written[place{topic, p}] = append(o.written[place{topic, p}], id)
+		}
 	}
 	if err := o.db.Tx(context.Background(), func(tx *sql.Tx) error {
 		return store.Append(context.Background(), tx, o.time().UnixMicro(), entries...)
@@ -180,13 +207,13 @@ func (o *outbox) write(n, size int) {
 	}
 }
 
-// same checks that a consumer has taken each command once, in the order of the commits.
+// same checks that a consumer has taken each command and event once, in the order of the commits.
 func (o *outbox) same(t interface{ Fatalf(string, ...any) }) {
 	o.Helper()
 	taken := o.b.taken()
-	for partition, want := range o.written {
-		if !slices.Equal(taken[partition], want) {
-			t.Fatalf("of partition %d a consumer takes %v, want %v", partition, taken[partition], want)
+	for at, want := range o.written {
+		if !slices.Equal(taken[at], want) {
+			t.Fatalf("of %v a consumer takes %v, want %v", at, taken[at], want)
 		}
 	}
 }
@@ -209,7 +236,7 @@ func (o *outbox) drain(r *relay.Relay) {
 	o.Fatal("the outbox never empties")
 }
 
-func TestWhereverARelayDiesEachCommandIsTakenOnceAndInOrder(t *testing.T) {
+func TestWhereverARelayDiesEachEntryIsTakenOnceAndInOrder(t *testing.T) {
 	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
 		runs := 0
 		rapid.Check(t, func(rt *rapid.T) {
@@ -270,7 +297,7 @@ func TestAZombieRelayPlacesNothingAndDoublesHarmlessly(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.write(1, 10)
-		if again, err := zombie.Once(context.Background()); again || err != nil || o.count("outbox WHERE position IS NULL") != 1 {
+		if again, err := zombie.Once(context.Background()); again || err != nil || o.count("outbox WHERE position IS NULL") != 2 {
 			t.Fatalf("a zombie gave a position: %v", err)
 		}
 		o.drain(other)
@@ -282,12 +309,12 @@ func TestPositionsRiseAfterARestore(t *testing.T) {
 	each(t, func(t *testing.T, o *outbox) {
 		o.write(4, 10)
 		o.drain(o.relay(o.b))
-		backup := o.count("outbox")
+		restored := o.time().Add(time.Second / 2).UnixMicro()
 		o.pass(time.Second)
 		o.write(4, 10)
 		o.drain(o.relay(o.b))
 		// Back to the backup: what was written since is unknown, and so is its position.
-		o.exec("DELETE FROM outbox WHERE id > $1", fmt.Sprintf("command-%06d", backup))
+		o.exec("DELETE FROM outbox WHERE seq > $1", restored)
 		o.exec("UPDATE leases SET until_us = 0, position = (SELECT MAX(position) FROM outbox)")
 		o.pass(time.Second)
 		o.write(4, 10)
@@ -304,8 +331,16 @@ func TestOneStuckPartitionHoldsUpNoOther(t *testing.T) {
 		if _, err := r.Once(context.Background()); !errors.Is(err, errAway) {
 			t.Fatalf("got %v", err)
 		}
-		if taken := o.b.taken(); len(taken[0]) != 0 || len(taken[1]) != 4 {
+		stuck, other := place{store.TopicConversations, 0}, place{store.TopicConversations, 1}
+		if taken := o.b.taken(); len(taken[stuck]) != 0 || len(taken[other]) != 4 || len(taken[place{topic, 0}]) != 0 || len(taken[place{topic, 1}]) != 4 {
 			t.Errorf("taken: %v", taken)
+		}
+		// What the other partition has is not sent to it again, though it stands in rows with what is stuck.
+		if _, err := r.Once(context.Background()); !errors.Is(err, errAway) {
+			t.Fatalf("got %v", err)
+		}
+		if n := len(o.b.logs[other]); n != 4 {
+			t.Errorf("the other partition was sent %d events", n)
 		}
 		o.drain(r)
 		o.same(t)
@@ -327,11 +362,11 @@ func TestWhatIsPublishedIsKeptSevenDaysAndWhatIsNotForEver(t *testing.T) {
 			return o.count("outbox")
 		}
 		o.pass(relay.Retention - time.Hour)
-		if n := prune(); n != 5 {
+		if n := prune(); n != 7 { // 5 commands, and what was told in 2 transactions
 			t.Errorf("%d rows after less than seven days", n)
 		}
 		o.pass(2 * time.Hour)
-		if n := prune(); n != 2 {
+		if n := prune(); n != 3 {
 			t.Errorf("%d rows after seven days: what was never published must stay", n)
 		}
 	})
@@ -340,25 +375,27 @@ func TestWhatIsPublishedIsKeptSevenDaysAndWhatIsNotForEver(t *testing.T) {
 // Two relays take turns on a real broker while commands are written; each is killed now and then.
 func TestRelaysOnABrokerKeepTheOrder(t *testing.T) {
 	bustest.Each(t, func(t *testing.T, b *bus.Bus) {
-		if err := b.EnsureTopics(t.Context(), bus.Topic{Name: topic, Partitions: 2}); err != nil {
+		topics := []string{topic, store.TopicConversations}
+		if err := b.EnsureTopics(t.Context(), bus.Topic{Name: topics[0], Partitions: 2}, bus.Topic{Name: topics[1], Partitions: 2}); err != nil {
 			t.Fatal(err)
 		}
 		o := newOutbox(t, sqltest.SQLite(t, store.Migrations()))
-		consumer := &broker{logs: map[int][]*pb.Command{}}
+		consumer := &broker{logs: map[place][]published{}}
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer stop()
 		running.Go(func() {
-			_ = b.Subscribe(ctx, bus.Subscription{Group: "egress", Topics: []string{topic}, Handle: func(_ context.Context, batch []bus.Record) error {
+			_ = b.Subscribe(ctx, bus.Subscription{Group: "egress", Topics: topics, Handle: func(_ context.Context, batch []bus.Record) error {
 				consumer.mu.Lock()
 				defer consumer.mu.Unlock()
 				for _, r := range batch {
-					c := &pb.Command{}
-					if err := proto.Unmarshal(r.Value, c); err != nil {
+					p, err := read(r.Topic, r.Value)
+					if err != nil {
 						return err
 					}
-					consumer.logs[r.Partition] = append(consumer.logs[r.Partition], c)
+					at := place{r.Topic, r.Partition}
+					consumer.logs[at] = append(consumer.logs[at], p)
 				}
 				return nil
 			}})
@@ -383,11 +420,11 @@ func TestRelaysOnABrokerKeepTheOrder(t *testing.T) {
 			for _, ids := range consumer.taken() {
 				n += len(ids)
 			}
-			return n == rounds*some
+			return n == 2*rounds*some
 		})
-		for partition, ids := range consumer.taken() {
+		for at, ids := range consumer.taken() {
 			if !slices.IsSorted(ids) {
-				t.Errorf("partition %d: %v", partition, ids)
+				t.Errorf("%v: %v", at, ids)
 			}
 		}
 	})

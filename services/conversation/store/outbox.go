@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -28,8 +29,12 @@ type Entry struct {
 	Payload                           proto.Message
 }
 
-// Append writes entries to the outbox in the order given. Call it after the locks are taken: an entry
-// written under a lock then stands behind all that an earlier holder of that lock wrote.
+// rowEntries are the most entries that one row holds: a row is read and published as a whole.
+const rowEntries = 500
+
+// Append writes entries to the outbox; those of one topic and workspace keep the order given. Call it after
+// the locks are taken: an entry written under a lock then stands behind all that an earlier holder of that
+// lock wrote.
 func Append(ctx context.Context, tx *sql.Tx, nowUS int64, entries ...Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -39,25 +44,84 @@ func Append(ctx context.Context, tx *sql.Tx, nowUS int64, entries ...Entry) erro
 		return err
 	}
 	seq = max(seq, nowUS)
-	rows := make([][]any, len(entries))
-	for i, e := range entries {
-		payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(e.Payload)
+	var rows [][]any
+	for _, of := range gathered(entries) {
+		seq++
+		row, err := rowOf(of)
 		if err != nil {
 			return err
 		}
-		id := e.ID
-		if id == "" {
-			v7, err := uuid.NewV7()
-			if err != nil {
-				return err
-			}
-			id = v7.String()
-		}
-		seq++
-		rows[i] = []any{id, seq, e.Topic, e.Key, payload, e.Type, e.Traceparent, e.Workspace, e.Conversation, nowUS}
+		rows = append(rows, append(row, len(of), seq, nowUS))
 	}
-	return sqldb.InsertRows(ctx, tx, "outbox", []string{"id", "seq", "topic", "message_key", "payload", "type", "traceparent",
-		"workspace_id", "conversation_id", "created_us"}, rows, "", nil)
+	return sqldb.InsertRows(ctx, tx, "outbox", []string{"topic", "workspace_id", "conversation_id", "id", "message_key", "type", "traceparent",
+		"payload", "entries", "seq", "created_us"}, rows, "", nil)
+}
+
+// gathered puts what is told of one workspace together. Commands and answers are looked up and deleted one
+// by one, and stay so.
+func gathered(entries []Entry) (rows [][]Entry) {
+	type kind struct{ topic, workspace string }
+	open := map[kind]int{}
+	for _, e := range entries {
+		k := kind{e.Topic, e.Workspace}
+		at, ok := open[k]
+		if ok = ok && len(rows[at]) < rowEntries; !ok {
+			at, rows = len(rows), append(rows, nil)
+		}
+		if rows[at] = append(rows[at], e); e.Topic == TopicConversations || e.Topic == TopicContacts {
+			open[k] = at
+		}
+	}
+	return rows
+}
+
+// rowOf gives a row's topic, workspace, conversation, id, key, type, trace and payload.
+func rowOf(entries []Entry) ([]any, error) {
+	several := &pb.OutboxEntries{}
+	for _, e := range entries {
+		payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(e.Payload)
+		if err != nil {
+			return nil, err
+		}
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		if e.ID == "" {
+			e.ID = id.String()
+		}
+		if len(entries) == 1 {
+			return []any{e.Topic, e.Workspace, e.Conversation, e.ID, e.Key, e.Type, e.Traceparent, payload}, nil
+		}
+		several.Entries = append(several.Entries, &pb.OutboxEntries_Entry{Id: e.ID, Key: e.Key, Type: e.Type, Traceparent: e.Traceparent, Payload: payload})
+	}
+	payload, err := proto.Marshal(several)
+	return []any{entries[0].Topic, entries[0].Workspace, "", several.Entries[0].Id, "", "", "", payload}, err
+}
+
+// Placed is an entry with its position.
+type Placed struct {
+	*pb.OutboxEntries_Entry
+	Position int64
+}
+
+// Entries of a row: those of its payload where it holds several, else the one that its columns describe.
+func Entries(count int, position int64, row *pb.OutboxEntries_Entry) ([]Placed, error) {
+	if count == 1 {
+		return []Placed{{row, position}}, nil
+	}
+	several := &pb.OutboxEntries{}
+	if err := proto.Unmarshal(row.GetPayload(), several); err != nil {
+		return nil, err
+	}
+	if len(several.GetEntries()) != count {
+		return nil, fmt.Errorf("outbox: row %s holds %d entries, not %d", row.GetId(), len(several.GetEntries()), count)
+	}
+	entries := make([]Placed, count)
+	for i, e := range several.GetEntries() {
+		entries[i] = Placed{e, position - int64(count-1-i)}
+	}
+	return entries, nil
 }
 
 // Told makes the entry for what the service decided about a conversation.

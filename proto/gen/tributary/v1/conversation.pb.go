@@ -134,6 +134,130 @@ func (x *ConversationEvent) GetOrderUs() int64 {
 	return 0
 }
 
+// What the conversation service keeps in one row of its outbox where one transaction told several things:
+// they take positions that follow each other. It is on no topic.
+type OutboxEntries struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*OutboxEntries_Entry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutboxEntries) Reset() {
+	*x = OutboxEntries{}
+	mi := &file_tributary_v1_conversation_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutboxEntries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutboxEntries) ProtoMessage() {}
+
+func (x *OutboxEntries) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_conversation_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutboxEntries.ProtoReflect.Descriptor instead.
+func (*OutboxEntries) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_conversation_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OutboxEntries) GetEntries() []*OutboxEntries_Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type OutboxEntries_Entry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Of the record that it becomes.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The CloudEvents type, without its prefix, and the trace that it belongs to.
+	Type          string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Traceparent   string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Payload       []byte `protobuf:"bytes,5,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutboxEntries_Entry) Reset() {
+	*x = OutboxEntries_Entry{}
+	mi := &file_tributary_v1_conversation_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutboxEntries_Entry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutboxEntries_Entry) ProtoMessage() {}
+
+func (x *OutboxEntries_Entry) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_conversation_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutboxEntries_Entry.ProtoReflect.Descriptor instead.
+func (*OutboxEntries_Entry) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_conversation_proto_rawDescGZIP(), []int{1, 0}
+}
+
+func (x *OutboxEntries_Entry) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OutboxEntries_Entry) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *OutboxEntries_Entry) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *OutboxEntries_Entry) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *OutboxEntries_Entry) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
 var File_tributary_v1_conversation_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_conversation_proto_rawDesc = "" +
@@ -150,7 +274,15 @@ const file_tributary_v1_conversation_proto_rawDesc = "" +
 	"contact_id\x18\x06 \x01(\tR\tcontactId\x125\n" +
 	"\tdirection\x18\a \x01(\x0e2\x17.tributary.v1.DirectionR\tdirection\x12,\n" +
 	"\x06status\x18\b \x01(\x0e2\x14.tributary.v1.StatusR\x06status\x12\x19\n" +
-	"\border_us\x18\t \x01(\x03R\aorderUsB2Z0tributary.dev/proto/gen/tributary/v1;tributaryv1b\x06proto3"
+	"\border_us\x18\t \x01(\x03R\aorderUs\"\xc7\x01\n" +
+	"\rOutboxEntries\x12;\n" +
+	"\aentries\x18\x01 \x03(\v2!.tributary.v1.OutboxEntries.EntryR\aentries\x1ay\n" +
+	"\x05Entry\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12 \n" +
+	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\x12\x18\n" +
+	"\apayload\x18\x05 \x01(\fR\apayloadB2Z0tributary.dev/proto/gen/tributary/v1;tributaryv1b\x06proto3"
 
 var (
 	file_tributary_v1_conversation_proto_rawDescOnce sync.Once
@@ -164,20 +296,23 @@ func file_tributary_v1_conversation_proto_rawDescGZIP() []byte {
 	return file_tributary_v1_conversation_proto_rawDescData
 }
 
-var file_tributary_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_tributary_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_tributary_v1_conversation_proto_goTypes = []any{
-	(*ConversationEvent)(nil), // 0: tributary.v1.ConversationEvent
-	(Direction)(0),            // 1: tributary.v1.Direction
-	(Status)(0),               // 2: tributary.v1.Status
+	(*ConversationEvent)(nil),   // 0: tributary.v1.ConversationEvent
+	(*OutboxEntries)(nil),       // 1: tributary.v1.OutboxEntries
+	(*OutboxEntries_Entry)(nil), // 2: tributary.v1.OutboxEntries.Entry
+	(Direction)(0),              // 3: tributary.v1.Direction
+	(Status)(0),                 // 4: tributary.v1.Status
 }
 var file_tributary_v1_conversation_proto_depIdxs = []int32{
-	1, // 0: tributary.v1.ConversationEvent.direction:type_name -> tributary.v1.Direction
-	2, // 1: tributary.v1.ConversationEvent.status:type_name -> tributary.v1.Status
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 0: tributary.v1.ConversationEvent.direction:type_name -> tributary.v1.Direction
+	4, // 1: tributary.v1.ConversationEvent.status:type_name -> tributary.v1.Status
+	2, // 2: tributary.v1.OutboxEntries.entries:type_name -> tributary.v1.OutboxEntries.Entry
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_conversation_proto_init() }
@@ -192,7 +327,7 @@ func file_tributary_v1_conversation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_conversation_proto_rawDesc), len(file_tributary_v1_conversation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
