@@ -3,6 +3,7 @@ package project
 import (
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 
 	"tributary.dev/libs/channel"
@@ -59,17 +60,39 @@ func (b *batch) contacts(ctx context.Context) error {
 	if err := b.contactsOf(ctx, acts); err != nil {
 		return err
 	}
-	made := map[string]bool{}
-	for _, e := range acts {
+	copies := slices.DeleteFunc(slices.Clone(b.copies), isNoAct)
+	known, err := b.haveContacts(ctx, copies)
+	if err != nil {
+		return err
+	}
+	return b.contactsOf(ctx, slices.DeleteFunc(copies, func(e *event) bool {
+		return slices.ContainsFunc(b.identities(e), func(i identity) bool { return !known[i.subject] })
+	}))
+}
+
+// haveContacts tells which of the subjects that events name have a contact: also one that another transaction
+// made while this one waited for the subject's row.
+func (b *batch) haveContacts(ctx context.Context, events []*event) (map[string]bool, error) {
+	known, others := map[string]bool{}, map[string]bool{}
+	for _, e := range events {
 		for _, i := range b.identities(e) {
-			made[i.subject] = true
+			if known[i.subject] = b.alive[i.subject].Met != nil; !known[i.subject] {
+				others[i.subject] = true
+			}
 		}
 	}
-	return b.contactsOf(ctx, slices.DeleteFunc(slices.Clone(b.copies), func(e *event) bool {
-		return isNoAct(e) || slices.ContainsFunc(b.identities(e), func(i identity) bool {
-			return b.alive[i.subject].Met == nil && !made[i.subject]
-		})
-	}))
+	for _, chunk := range store.Chunks(slices.Sorted(maps.Keys(others))) {
+		list, args := sqldb.In(1, chunk)
+		if err := sqldb.Query(ctx, b.tx, "SELECT subject_id FROM contacts WHERE subject_id IN ("+list+")", args, func(rows *sql.Rows) error {
+			var subject string
+			err := rows.Scan(&subject)
+			known[subject] = true
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
 }
 
 // isAct: the person did it, or was written to. What follows from events (receipts, profiles, fetched media)

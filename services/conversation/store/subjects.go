@@ -15,8 +15,8 @@ import (
 type Subject struct {
 	ID, Workspace, KeyID string
 	Frozen               bool
-	// Met is what its identity came from, if it has one. Another transaction may have replaced that since, by
-	// one that comes before it.
+	// Met is what its identity came from, as it was before the lock was waited for: another transaction may have
+	// made the identity since, or replaced it by one that comes before it.
 	Met *Met
 }
 

@@ -29,6 +29,7 @@ import (
 	"tributary.dev/services/conversation/api"
 	"tributary.dev/services/conversation/project"
 	"tributary.dev/services/conversation/sending"
+	"tributary.dev/services/conversation/store"
 )
 
 // Where it all happens.
@@ -315,6 +316,26 @@ func (w *World) Count(query string, args ...any) (n int) {
 	w.Helper()
 	w.Exec(func(tx *sql.Tx) error { return tx.QueryRow("SELECT COUNT(*) FROM "+query, args...).Scan(&n) })
 	return n
+}
+
+// Told gives what the outbox holds for a topic, in its order.
+func (w *World) Told(topic string) (told []*pb.OutboxEntries_Entry) {
+	w.Helper()
+	w.Exec(func(tx *sql.Tx) error {
+		told = nil
+		return sqldb.Query(context.Background(), tx, "SELECT message_key, payload, entries FROM outbox WHERE topic = $1 ORDER BY seq, id", []any{topic}, func(rows *sql.Rows) error {
+			row, count := &pb.OutboxEntries_Entry{}, 0
+			if err := rows.Scan(&row.Key, &row.Payload, &count); err != nil {
+				return err
+			}
+			entries, err := store.Entries(count, 0, row)
+			for _, e := range entries {
+				told = append(told, e.OutboxEntries_Entry)
+			}
+			return err
+		})
+	})
+	return told
 }
 
 // Posted posts a message of ours to the SMS or group conversation, under an id of the test's choice.
