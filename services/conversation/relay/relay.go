@@ -61,7 +61,7 @@ type Relay struct {
 	// partly is, by topic and row, which entries are acknowledged of rows that are not wholly. No more than one
 	// look at a topic holds.
 	//
-	//bound:map topics with rows that are published in part, and those rows | one look at each topic | the rest of the topic waits in the database
+	//bound:limit rows of the outbox that are published in part | those of one look at each topic | the rest of the topic waits in the database
 	partly map[string]map[string][]bool
 	wake   chan struct{}
 
@@ -76,9 +76,10 @@ func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, 
 	if poll == 0 {
 		poll = time.Second
 	}
-	//bound:queue wake-ups of the relay | {} | the next is dropped: one is enough
 	r := &Relay{db: db, bus: b, clock: clk, tel: tel, placed: placed, poll: poll, owner: owner, token: uuid.NewString(),
-		partly: map[string]map[string][]bool{}, wake: make(chan struct{}, 1)}
+		partly: map[string]map[string][]bool{},
+		//bound:queue wake-ups of the relay | {} | the next is dropped: one is enough
+		wake: make(chan struct{}, 1)}
 	var err error
 	if r.published, err = tel.Meter.Int64Counter("tributary_outbox_published",
 		metric.WithDescription("Entries of the outbox that the broker has acknowledged.")); err != nil {
