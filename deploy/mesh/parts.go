@@ -67,10 +67,14 @@ func OwnParts(ctx context.Context, folder string, doors int) (p *Parts, err erro
 		return nil, err
 	}
 	p = &Parts{}
+	env := append(os.Environ(), "TRIBUTARY_SERVICES="+folder)
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.Close(context.WithoutCancel(ctx)))
+		if err == nil {
+			return
 		}
+		ending := context.WithoutCancel(ctx)
+		err = errors.Join(err, p.Close(ending), script(ending, env, filepath.Join(scripts, "down")))
+		p = nil
 	}()
 	told := make([]string, doors)
 	for i := range doors {
@@ -84,8 +88,7 @@ func OwnParts(ctx context.Context, folder string, doors int) (p *Parts, err erro
 		p.doors = append(p.doors, d)
 		told[i] = d.port + d.Addr()[strings.LastIndexByte(d.Addr(), ':'):]
 	}
-	env := append(os.Environ(),
-		"TRIBUTARY_SERVICES="+folder, "TRIBUTARY_SERVICES_JARS="+filepath.Join(sharedOr(scripts), "kafka"),
+	env = append(env, "TRIBUTARY_SERVICES_JARS="+filepath.Join(sharedOr(scripts), "kafka"),
 		"TRIBUTARY_SERVICES_DOORS="+strings.Join(told, " "), "TRIBUTARY_SERVICES_WHILE="+strconv.Itoa(os.Getpid()),
 		"JAVA_TOOL_OPTIONS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC") // it starts often, and seldom runs for long
 	up := func(part string) func(ctx context.Context) error {

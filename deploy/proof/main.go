@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -58,6 +59,8 @@ func prove(ctx context.Context) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	o.own = &ownParts{}
+	defer func() { err = errors.Join(err, o.own.close(context.WithoutCancel(ctx))) }()
 	begun := time.Now()
 	o.say = func(format string, a ...any) {
 		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, a...))

@@ -87,13 +87,19 @@ func realParts() bool {
 
 // TestScenario runs every scenario in a small size.
 func TestScenario(t *testing.T) {
+	own := &ownParts{}
+	t.Cleanup(func() {
+		if err := own.close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	for _, s := range scenarios() {
 		for _, parts := range s.parts {
 			t.Run(s.name+"/"+parts, func(t *testing.T) {
 				if parts == real && !realParts() {
 					t.Skip("NOT RUN on Kafka and PostgreSQL: TRIBUTARY_TEST_KAFKA and TRIBUTARY_TEST_POSTGRES are not set (`make services` starts them)")
 				}
-				o := options{bin: binaries, parts: parts, size: s.small, seed: uint64(time.Now().UnixNano()), data: t.TempDir(), say: t.Logf}
+				o := options{bin: binaries, parts: parts, size: s.small, seed: uint64(time.Now().UnixNano()), data: t.TempDir(), own: own, say: t.Logf}
 				t.Logf("SEED=%d", o.seed)
 				r, err := s.carryOut(t.Context(), o)
 				if err != nil || !r.holds() {

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
-
-	"tributary.dev/deploy/mesh"
 )
 
 // scenario is one kind of harm.
@@ -23,8 +21,9 @@ type scenario struct {
 	small int
 	// times as many events as its size are there to be sent; 0: as many.
 	times int
-	// settings of the mesh that it needs.
+	// settings of the mesh that it needs, and with real parts the ground.
 	settings map[string]string
+	ground   ground
 	// run loads and harms the mesh until every webhook is answered. An error says that the scenario could
 	// not be carried out; what the mesh did wrong is told with broken, or found by comparing.
 	run func(ctx context.Context, r *run) error
@@ -44,6 +43,12 @@ func scenarios() []scenario {
 		flood(),
 		poison(),
 		send(),
+		zombie(),
+		partition(),
+		outage(),
+		rebalance(),
+		rolling(),
+		clock(),
 	}
 }
 
@@ -71,6 +76,8 @@ type options struct {
 	seed       uint64
 	// data is where the mesh writes.
 	data string
+	// own is what may be killed; nil: scenarios that need it can't run.
+	own *ownParts
 	// say gets lines of progress.
 	say func(format string, a ...any)
 }
@@ -105,7 +112,11 @@ func (s scenario) carryOut(ctx context.Context, o options) (result, error) {
 		return out, err
 	}
 	names := newTraffic(s.events(o), o.seed, begun).names()
-	w, err := openWorld(ctx, mesh.Config{Bin: o.bin, Data: o.data, Real: o.parts == real, Settings: s.settings}, providers{users: names})
+	cfg, err := s.config(ctx, o)
+	if err != nil {
+		return out, err
+	}
+	w, err := openWorld(ctx, cfg, providers{users: names})
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()

@@ -22,7 +22,7 @@ type sender struct {
 	// lasting is the least that delivering all takes; 0: as fast as it goes.
 	lasting time.Duration
 
-	unavailable, failed atomic.Int64
+	taken, unavailable, failed atomic.Int64
 }
 
 // connections that providers have open.
@@ -73,6 +73,7 @@ func (s *sender) deliver(ctx context.Context, event int, acts []act) error {
 		switch {
 		case err == nil && status/100 == 2:
 			s.r.ledger.accept(event)
+			s.taken.Add(1)
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
