@@ -61,7 +61,6 @@ type Accounts struct {
 	connections *bus.Table[*pb.Connection]
 	index       *index
 	opened      *opener
-	active      *notices
 }
 
 // Open makes the tables; Run fills them.
@@ -76,7 +75,7 @@ func Open(ctx context.Context, b *bus.Bus, cfg Config) (*Accounts, error) {
 	if err != nil {
 		return nil, errors.New("accounts: KeeperURL opens no keeper") // the URL may be the key itself
 	}
-	a := &Accounts{keeper: keeper, index: newIndex(), opened: newOpener(keeper), active: newNotices()}
+	a := &Accounts{keeper: keeper, index: newIndex(), opened: newOpener(keeper)}
 	a.apps = bus.NewTable(b, bus.TableConfig[*pb.App]{
 		Topic:    AppsTopic,
 		Decode:   keep[pb.App](cfg.Channel),
@@ -99,7 +98,6 @@ func (a *Accounts) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.apps.Run(ctx) })
 	g.Go(func() error { return a.connections.Run(ctx) })
-	g.Go(func() error { return a.active.run(ctx) })
 	return g.Wait()
 }
 
@@ -172,10 +170,6 @@ func (a *Accounts) Opened(ctx context.Context, c *pb.Connection) (*channel.Conne
 	return conn, nil
 }
 
-// OnActive has f called, in a goroutine of Run, each time that a connection is seen to become active
-// after it was not.
-func (a *Accounts) OnActive(f func(connectionID string)) { a.active.add(f) }
-
 func (a *Accounts) appChanged(key string, app *pb.App, ok bool) {
 	if !ok {
 		app = nil
@@ -188,9 +182,7 @@ func (a *Accounts) connectionChanged(id string, c *pb.Connection, ok bool) {
 	if !ok {
 		c = nil
 	}
-	if a.index.setConnection(id, c) {
-		a.active.put(id)
-	}
+	a.index.setConnection(id, c)
 	a.opened.keepConnection(id, c.GetSealedCredentials())
 }
 

@@ -93,9 +93,8 @@ func (w *world) confirm(a *accounts.Accounts) {
 }
 
 const (
-	active      = pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE
-	reauthorise = pb.ConnectionStatus_CONNECTION_STATUS_REAUTHORISE
-	disabled    = pb.ConnectionStatus_CONNECTION_STATUS_DISABLED
+	active   = pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE
+	disabled = pb.ConnectionStatus_CONNECTION_STATUS_DISABLED
 )
 
 func TestAppsAndConnectionsOfOneChannel(t *testing.T) {
@@ -160,27 +159,6 @@ func TestAppsAndConnectionsOfOneChannel(t *testing.T) {
 		_, ok = a.App("main")
 		require.False(t, ok)
 	})
-}
-
-func TestAConnectionThatIsActiveAgainIsTold(t *testing.T) {
-	w := newWorld(t, bustest.Embedded(t))
-	w.connection("c1", "T1", reauthorise, "x")
-	w.connection("c2", "T2", active, "x")
-	a := w.accounts(t.TempDir())
-	told := make(chan string, 10)
-	a.OnActive(func(id string) { told <- id })
-	w.run(a)
-	w.confirm(a)
-	w.connection("c2", "T2", active, "rotated")
-	w.connection("c1", "T1", active, "y")
-	select {
-	case id := <-told:
-		require.Equal(t, "c1", id)
-	case <-time.After(20 * time.Second):
-		require.Fail(t, "nobody was told")
-	}
-	w.confirm(a)
-	require.Empty(t, told, "what was active before is no news")
 }
 
 func TestAStartWhileTheBrokerIsAway(t *testing.T) {

@@ -69,17 +69,15 @@ func (x *index) setApp(key string, app *pb.App) {
 	x.byAppID[app.GetId()] = key
 }
 
-// setConnection tells whether the connection became active after it was not.
-func (x *index) setConnection(id string, c *pb.Connection) (activeAgain bool) {
+func (x *index) setConnection(id string, c *pb.Connection) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	was, known := x.accounts[id]
-	if known {
+	if was, known := x.accounts[id]; known {
 		forget(x.byAccount, was.externalID, id)
 		delete(x.accounts, id)
 	}
 	if c == nil {
-		return false
+		return
 	}
 	is := account{c.GetExternalId(), c.GetStatus()}
 	x.accounts[id] = is
@@ -87,13 +85,9 @@ func (x *index) setConnection(id string, c *pb.Connection) (activeAgain bool) {
 	if other, taken := x.byAccount[is.externalID]; !taken || is.status != disabled || x.accounts[other].status == disabled {
 		x.byAccount[is.externalID] = id
 	}
-	return known && was.status != active && is.status == active
 }
 
-const (
-	active   = pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE
-	disabled = pb.ConnectionStatus_CONNECTION_STATUS_DISABLED
-)
+const disabled = pb.ConnectionStatus_CONNECTION_STATUS_DISABLED
 
 func forget(m map[string]string, name, key string) {
 	if m[name] == key {

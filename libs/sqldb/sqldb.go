@@ -188,9 +188,6 @@ func (db *DB) Close() error {
 // Dialect is "sqlite3" or "postgres": for tests and messages, never to choose SQL by.
 func (db *DB) Dialect() string { return string(db.dialect) }
 
-// Ping tells whether the database answers.
-func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
-
 // maxTries bounds how often Tx runs a transaction that lost against another.
 //
 //bound:retry a transaction that lost against another | {} tries | its error
