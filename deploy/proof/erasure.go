@@ -3,11 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -112,19 +115,23 @@ func (w *world) produce(ctx context.Context, msgs ...bus.Message) error {
 	return topics.Produce(ctx, out...)
 }
 
-// refuse makes the conversation service's database refuse every new message for its data, as a constraint
-// would: the event becomes a dead letter.
-func (w *world) refuse(ctx context.Context, refused bool) error {
+// refuse makes the conversation service's database refuse new messages, of some conversations or of all, for
+// their data, as a constraint would: their events become dead letters.
+func (w *world) refuse(ctx context.Context, refused bool, conversations ...string) error {
+	when := ""
+	if len(conversations) > 0 {
+		when = " WHEN (NEW.conversation_id IN ('" + strings.Join(conversations, "', '") + "'))"
+	}
 	statements := []string{"DROP TRIGGER refuse ON messages"}
 	switch {
 	case w.OneProcess() && refused:
-		statements = []string{"CREATE TRIGGER refuse BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'refused'); END"}
+		statements = []string{"CREATE TRIGGER refuse BEFORE INSERT ON messages" + when + " BEGIN SELECT RAISE(ABORT, 'refused'); END"}
 	case w.OneProcess():
 		statements = []string{"DROP TRIGGER refuse"}
 	case refused:
 		statements = []string{
 			"CREATE OR REPLACE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE check_violation; END $$ LANGUAGE plpgsql",
-			"CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION refuse()",
+			"CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW" + when + " EXECUTE FUNCTION refuse()",
 		}
 	}
 	return w.execute(ctx, "conversation", statements...)
@@ -258,4 +265,58 @@ func respool(segments map[string][]byte) error {
 		}
 	}
 	return nil
+}
+
+// turning settings have the epoch turn all the time; spool keys come and go with it.
+var turning = map[string]string{
+	"TRIBUTARY_REGISTRY_EPOCH_EVERY": "400ms", "TRIBUTARY_REGISTRY_BACKUP_EVERY": "400ms", "TRIBUTARY_REGISTRY_UPKEEP": "100ms",
+	"TRIBUTARY_REGISTRY_SPOOL_KEY_EVERY": "400ms", "TRIBUTARY_REGISTRY_SPOOL_KEY_KEPT": "1s",
+}
+
+// still settings end that.
+var still = map[string]string{
+	"TRIBUTARY_REGISTRY_EPOCH_EVERY": "168h", "TRIBUTARY_REGISTRY_BACKUP_EVERY": "24h", "TRIBUTARY_REGISTRY_UPKEEP": "200ms",
+	"TRIBUTARY_REGISTRY_SPOOL_KEY_EVERY": "24h", "TRIBUTARY_REGISTRY_SPOOL_KEY_KEPT": "192h",
+}
+
+// turn has the epoch turn, and the day's spool key change, until none of the secrets of before is left.
+func (w *world) turn(ctx context.Context) error {
+	folder, _, err := w.KeyStore()
+	if err != nil {
+		return err
+	}
+	before, err := w.column(ctx, "registry", "SELECT 'epoch-' || id FROM epochs UNION ALL SELECT 'spool-' || id FROM spool_keys")
+	if err != nil {
+		return err
+	}
+	if err := w.restarted(ctx, turning); err != nil {
+		return err
+	}
+	if err := mesh.Eventually(ctx, 30*time.Second, func() error {
+		for _, secret := range before {
+			if _, err := os.Stat(filepath.Join(folder, secret)); !errors.Is(err, fs.ErrNotExist) {
+				return errors.Join(errors.New(secret+" is still there"), err)
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return w.restarted(ctx, still)
+}
+
+// atOnce does something for each, several at a time.
+func atOnce[T any](all []T, do func(T) error) error {
+	const workers = 16
+	var wg sync.WaitGroup
+	errs := make([]error, workers)
+	for n := range workers {
+		wg.Go(func() {
+			for i := n; i < len(all) && errs[n] == nil; i += workers {
+				errs[n] = do(all[i])
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }

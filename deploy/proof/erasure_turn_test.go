@@ -17,44 +17,6 @@ import (
 	"tributary.dev/deploy/mesh"
 )
 
-// turning settings have the epoch turn all the time; spool keys come and go with it.
-var turning = map[string]string{
-	"TRIBUTARY_REGISTRY_EPOCH_EVERY": "400ms", "TRIBUTARY_REGISTRY_BACKUP_EVERY": "400ms", "TRIBUTARY_REGISTRY_UPKEEP": "100ms",
-	"TRIBUTARY_REGISTRY_SPOOL_KEY_EVERY": "400ms", "TRIBUTARY_REGISTRY_SPOOL_KEY_KEPT": "1s",
-}
-
-// still settings end that.
-var still = map[string]string{
-	"TRIBUTARY_REGISTRY_EPOCH_EVERY": "168h", "TRIBUTARY_REGISTRY_BACKUP_EVERY": "24h", "TRIBUTARY_REGISTRY_UPKEEP": "200ms",
-	"TRIBUTARY_REGISTRY_SPOOL_KEY_EVERY": "24h", "TRIBUTARY_REGISTRY_SPOOL_KEY_KEPT": "192h",
-}
-
-// turn has the epoch turn, and the day's spool key change, until none of the secrets of before is left.
-func (w *world) turn(ctx context.Context) error {
-	folder, _, err := w.KeyStore()
-	if err != nil {
-		return err
-	}
-	before, err := w.column(ctx, "registry", "SELECT 'epoch-' || id FROM epochs UNION ALL SELECT 'spool-' || id FROM spool_keys")
-	if err != nil {
-		return err
-	}
-	if err := w.restarted(ctx, turning); err != nil {
-		return err
-	}
-	if err := mesh.Eventually(ctx, 30*time.Second, func() error {
-		for _, secret := range before {
-			if _, err := os.Stat(filepath.Join(folder, secret)); !errors.Is(err, fs.ErrNotExist) {
-				return errors.Join(errors.New(secret+" is still there"), err)
-			}
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	return w.restarted(ctx, still)
-}
-
 // registry_dump: copies of all files are made, a person is erased, the epoch turns. Before the turn no copy but
 // the registry's opens anything of the person; after it none does, with every key that today's key store and
 // root key give, and the registry's copy opens nothing at all.
@@ -150,7 +112,8 @@ func provesOldDumpsUseless(t *testing.T) {
 // turn: people write, old and new ones, while the epoch turns again and again and the mesh is killed at each
 // step of a turn. Everybody opens afterwards, and is one person.
 func provesTurnsLoseNobody(t *testing.T) {
-	w := newSwiftWorld(t, turning)
+	w := newSwiftWorld(t, map[string]string{
+		"TRIBUTARY_REGISTRY_EPOCH_EVERY": "400ms", "TRIBUTARY_REGISTRY_BACKUP_EVERY": "400ms", "TRIBUTARY_REGISTRY_UPKEEP": "100ms"})
 	ctx := t.Context()
 	registry, err := w.Database("registry")
 	check(t, err)
@@ -189,8 +152,9 @@ func provesTurnsLoseNobody(t *testing.T) {
 	quiet()
 	talkers.Wait()
 	check(t, faults[:]...)
-	check(t, w.turn(ctx))
 	within(t, 40*time.Second, func() error { return said.shown(ctx, w) }) // some of it was spooled
+	check(t, w.turn(ctx))
+	check(t, said.shown(ctx, w))
 	t.Logf("%d people, killed at %v", len(said.of), steps)
 }
 
@@ -356,20 +320,4 @@ func turnStep(ctx context.Context, db interface {
 		return "secret", err
 	}
 	return "", err
-}
-
-// atOnce does something for each, several at a time.
-func atOnce[T any](all []T, do func(T) error) error {
-	const workers = 16
-	var wg sync.WaitGroup
-	errs := make([]error, workers)
-	for n := range workers {
-		wg.Go(func() {
-			for i := n; i < len(all) && errs[n] == nil; i += workers {
-				errs[n] = do(all[i])
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }

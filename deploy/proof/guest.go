@@ -95,7 +95,11 @@ func (g *guest) stamp() string {
 
 // tell sends an event of Slack's until it is answered 2xx.
 func (g *guest) tell(ctx context.Context, event map[string]any) error {
-	at := time.Now()
+	return g.tellOf(ctx, time.Now(), event)
+}
+
+// tellOf sends an event that Slack noted at a time.
+func (g *guest) tellOf(ctx context.Context, at time.Time, event map[string]any) error {
 	body := standin.SlackEvent(team, app, fmt.Sprintf("Ev%s%d", g.user, g.next()), at, event)
 	return g.deliver(ctx, delivery{"/webhooks/slack/proof", body, func() http.Header { return standin.SlackHeader(secret, body, time.Now()) }})
 }

@@ -193,7 +193,7 @@ func (l *loot) takeSegment(content []byte) error {
 	if err := os.WriteFile(filepath.Join(folder, "000000000001.segment"), content, 0o600); err != nil {
 		return err
 	}
-	s, err := spool.Open(spool.Config{Dir: folder})
+	s, err := spool.Open(spool.Config{Dir: folder, MaxBytes: 1 << 40})
 	if err != nil {
 		return err
 	}

@@ -273,6 +273,9 @@ func (c *comparison) taken() map[string]bool {
 	}
 	taken, last := map[string]bool{}, map[int]int{}
 	for _, w := range words {
+		if c.r.besides[w] {
+			continue
+		}
 		conversation, n, err := parseReply(w)
 		switch {
 		case taken[w]:

@@ -49,6 +49,7 @@ func scenarios() []scenario {
 		rebalance(),
 		rolling(),
 		clock(),
+		erased(),
 	}
 }
 
@@ -96,6 +97,9 @@ type run struct {
 	replies replies
 	// receipts are the webhooks that tell what became of replies: they are numbered behind the traffic's.
 	receipts []webhook
+
+	// besides are replies that the scenario has sent to people who are not of the traffic.
+	besides map[string]bool
 
 	mu   sync.Mutex
 	told []string
@@ -149,7 +153,7 @@ func (s scenario) events(o options) int { return o.size * max(s.times, 1) }
 
 // newRun prepares one on a world.
 func newRun(w *world, o options, s scenario, begun time.Time) *run {
-	r := &run{world: w, options: o, scenario: s, rand: rand.New(rand.NewPCG(o.seed, 1)), traffic: newTraffic(s.events(o), o.seed, begun)}
+	r := &run{besides: map[string]bool{}, world: w, options: o, scenario: s, rand: rand.New(rand.NewPCG(o.seed, 1)), traffic: newTraffic(s.events(o), o.seed, begun)}
 	r.ledger = newLedger(r.traffic.events(), begun)
 	r.stream, r.sender = newStream(w.api, r.ledger), newSender(r)
 	return r
