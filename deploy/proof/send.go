@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"tributary.dev/libs/channel/standin"
+	"tributary.dev/libs/wire"
 )
 
 // impatient settings: what nobody can call any more is known within seconds.
@@ -26,8 +28,8 @@ func impatient() map[string]string {
 // ends in a state that is true.
 func send() scenario {
 	return scenario{
-		name: "send", harm: "kill -9 while replies leave, to providers that refuse, fail, answer late or not at all",
-		parts: []string{embedded}, small: 320,
+		name: "send", harm: "senders and relays die, acks get lost and partitions move while replies leave, to providers that refuse, fail, answer late or not at all",
+		parts: []string{embedded, real}, small: 320, ground: ground{own: true, replicas: 2, wires: true},
 		run: func(ctx context.Context, r *run) error {
 			conversations := make([]int, r.traffic.conversations)
 			for c := range conversations {
@@ -57,18 +59,45 @@ func send() scenario {
 				return err
 			}
 			provider.worst.Store(true)
-			begun := 0
+			k := killer{r: r, victims: r.victims()}
 			if err := r.whileReplying(ctx, ids, orderly+1, each, "", func(ctx context.Context) error {
-				if err := pause(ctx, time.Duration(r.rand.IntN(2500))*time.Millisecond); err != nil {
+				if err := r.pauseUpTo(ctx, 2500*time.Millisecond); err != nil {
 					return err
 				}
-				return r.killSometime(ctx, &begun)
+				return r.harmSending(context.WithoutCancel(ctx), &k)
 			}); err != nil {
 				return err
 			}
+			r.say("send: killed %d processes, and %d before they were ready", k.killed, k.unready)
 			return provider.told()
 		},
 	}
+}
+
+// harmSending kills; and where there are more than one of each and wires between, it also loses the answers
+// to commits and publications, and moves partitions by ending a sender as it should be.
+func (r *run) harmSending(ctx context.Context, k *killer) error {
+	all := r.Processes()
+	if len(all) == 1 {
+		return k.kill(ctx, all[0])
+	}
+	senders := append(append(r.Of("slack"), r.Of("sms")...), r.Of("conversation")...)
+	p := senders[r.rand.IntN(len(senders))]
+	switch r.rand.IntN(6) {
+	case 0, 1:
+		return k.kill(ctx, p)
+	case 2:
+		return k.kill(ctx, k.some()...)
+	case 3:
+		stopping, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		return errors.Join(p.Stop(stopping), p.Start(ctx))
+	case 4:
+		p.Broker.LoseAnswers(wire.OffsetCommit, 1+r.rand.IntN(4))
+	default:
+		p.Broker.LoseAnswers(wire.Produce, 1+r.rand.IntN(4))
+	}
+	return nil
 }
 
 // restart stops the mesh in an orderly way and starts it.
