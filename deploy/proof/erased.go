@@ -313,16 +313,12 @@ func (a *attack) comeAgain(ctx context.Context) error {
 	if len(again) < 2*(a.messages/4) {
 		return fmt.Errorf("%d dead letters were copied", len(again))
 	}
-	// Dead letters first: the id of one is not remembered before it is handled, so that its webhook without a
-	// time, were it sent again earlier than that, would be a new person's.
-	if err := errors.Join(a.produce(ctx, again...), a.Drained(ctx)); err != nil {
+	// Webhooks first: Twilio's, which have no time, make subjects anew while the dead letters' ids were never seen.
+	if err := errors.Join(a.anna.again(ctx), a.carla.again(ctx), a.Drained(ctx), a.produce(ctx, again...)); err != nil {
 		return err
 	}
 	a.Kill()
-	if err := errors.Join(respool(a.spooled), a.Start(ctx)); err != nil {
-		return err
-	}
-	return errors.Join(a.anna.again(ctx), a.carla.again(ctx))
+	return errors.Join(respool(a.spooled), a.Start(ctx))
 }
 
 // hold wants nothing of the two to be left.
