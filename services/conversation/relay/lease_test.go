@@ -24,11 +24,14 @@ func TestALostLeaseIsNoticedWherePositionsAreGiven(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = both[i].Close() })
 		}
-		for _, r := range both {
-			if held, err := r.lease(t.Context()); !held || err != nil {
+		for i, r := range both {
+			if held, err := r.lease(t.Context()); held != (i == 0) || err != nil {
 				t.Fatalf("lease: %v, %v", held, err)
 			}
-			now = now.Add(time.Minute)
+		}
+		now = now.Add(time.Minute)
+		if held, err := both[1].lease(t.Context()); !held || err != nil {
+			t.Fatalf("lease: %v, %v", held, err)
 		}
 		if _, err := both[0].place(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("the zombie gives positions: %v", err)
@@ -36,7 +39,6 @@ func TestALostLeaseIsNoticedWherePositionsAreGiven(t *testing.T) {
 		if err := both[0].release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		now = now.Add(-time.Minute)
 		if held, err := both[0].lease(t.Context()); held || err != nil {
 			t.Errorf("the zombie has given back another's lease: %v, %v", held, err)
 		}
@@ -75,4 +77,40 @@ func TestAProcessTakesOverFromItsPredecessorAndNobodyElse(t *testing.T) {
 			t.Errorf("the one taken over from gives positions: %v", err)
 		}
 	})
+}
+
+// Processes whose clocks are an hour apart: who holds the lease keeps it, and when it dies the other takes over
+// as soon as ever.
+func TestTheLeaseGoesByNobodysClock(t *testing.T) {
+	for _, off := range []time.Duration{time.Hour, -time.Hour} {
+		sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
+			now := time.UnixMicro(1_700_000_000_000_000)
+			relayOf := func(off time.Duration) *Relay {
+				r, err := New(db, nil, &clock.Clock{Local: func() time.Time { return now.Add(off) }}, telemetry.Discard(), 0, "", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = r.Close() })
+				return r
+			}
+			takes := func(r *Relay, want bool) {
+				t.Helper()
+				if held, err := r.lease(t.Context()); held != want || err != nil {
+					t.Fatalf("clocks %s apart: held %v (%v), want %v", off, held, err, want)
+				}
+			}
+			wrong, right := relayOf(off), relayOf(0)
+			takes(wrong, true)
+			for range 30 {
+				now = now.Add(time.Second)
+				takes(wrong, true)
+				takes(right, false)
+			}
+			now = now.Add(leaseTime)
+			takes(right, false)
+			now = now.Add(time.Second)
+			takes(right, true)
+			takes(wrong, false)
+		})
+	}
 }

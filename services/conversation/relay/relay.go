@@ -55,9 +55,10 @@ type Relay struct {
 	poll   time.Duration
 	token  string
 	// owner names this process and the one that it succeeds; held: this one has had the lease, and succeeds
-	// nobody any more. Of the one goroutine that relays.
+	// nobody any more. seen is another's lease. Of the one goroutine that relays.
 	owner string
 	held  bool
+	seen  sighting
 	// partly is, by topic and row, which entries are acknowledged of rows that are not wholly. No more than one
 	// look at a topic holds.
 	//
@@ -154,22 +155,46 @@ func (r *Relay) Once(ctx context.Context) (again bool, err error) {
 	return err == nil && (placed == placeBatch || published), err
 }
 
-// lease tells whether this process holds it now. The first time it also takes what its own predecessor
-// held: should that still run, the token keeps it from doing harm.
+// lease tells whether this process holds it now. It takes one that was given back, or that nobody has renewed
+// for as long as a lease is, by this process's own watch: clocks may differ by more than a lease is long. The
+// first time it also takes what its own predecessor held: should that still run, the token keeps it from doing
+// harm.
 func (r *Relay) lease(ctx context.Context) (held bool, err error) {
-	now := r.clock.NowMicros()
+	watch := r.clock.Sent()
+	dead := sighting{}
+	if r.seen.at.Add(leaseTime).Before(watch) {
+		dead = r.seen
+	}
+	var found sighting
 	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
-		held = false
-		return sqldb.Query(ctx, tx, `INSERT INTO leases (name, token, until_us, owner) VALUES ('relay', $1, $2, $3)
+		held, found = false, sighting{at: watch}
+		if err := sqldb.Query(ctx, tx, `INSERT INTO leases (name, token, until_us, owner) VALUES ('relay', $1, $2, $3)
 			ON CONFLICT (name) DO UPDATE SET token = excluded.token, until_us = excluded.until_us, owner = excluded.owner
-			WHERE leases.token = excluded.token OR leases.until_us < $4 OR (leases.owner = $5 AND leases.owner <> '') RETURNING 1`,
-			[]any{r.token, now + leaseTime.Microseconds(), r.owner, now, r.succeeds()}, func(*sql.Rows) error {
+			WHERE leases.token = excluded.token OR leases.until_us = 0 OR (leases.token = $4 AND leases.until_us = $5)
+			OR (leases.owner = $6 AND leases.owner <> '') RETURNING 1`,
+			[]any{r.token, r.clock.NowMicros() + leaseTime.Microseconds(), r.owner, dead.token, dead.until, r.succeeds()}, func(*sql.Rows) error {
 				held = true
 				return nil
-			})
+			}); err != nil || held {
+			return err
+		}
+		return tx.QueryRowContext(ctx, "SELECT token, until_us FROM leases WHERE name = 'relay'").Scan(&found.token, &found.until)
 	})
-	r.held = r.held || held && err == nil
-	return held, err
+	if err != nil {
+		return false, err
+	}
+	if found.token != r.seen.token || found.until != r.seen.until {
+		r.seen = found
+	}
+	r.held = r.held || held
+	return held, nil
+}
+
+// sighting is a lease of another's as it was found, and since when it has been so by this process's watch.
+type sighting struct {
+	token string
+	until int64
+	at    time.Time
 }
 
 // succeeds is whose lease may be taken over: a predecessor's, once.
