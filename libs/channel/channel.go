@@ -64,10 +64,23 @@ type Request struct {
 	Body   []byte
 	// ReceivedAt on the mesh's clock.
 	ReceivedAt time.Time
+	// LocalTime is the same moment on this machine's own clock.
+	LocalTime time.Time
 	// App is the app that ref names, where it names one; AppIDs of ours decide what is our own echo.
 	AppID string
 	// Settings of the connection that ref names, where it names one.
 	Settings map[string]string
+}
+
+// SignedWithin tells whether a time that the provider signed lies within a while of the request. The mesh's clock
+// may be wrong, and this machine's own may be, but hardly both: either may vouch for it.
+func (r *Request) SignedWithin(signed time.Time, while time.Duration) bool {
+	for _, now := range []time.Time{r.ReceivedAt, r.LocalTime} {
+		if now.Sub(signed).Abs() <= while {
+			return true
+		}
+	}
+	return false
 }
 
 // Secrets that a signature may be made with, newest first. Never log them.

@@ -52,7 +52,7 @@ func (in *Ingress) take(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	default:
 		return channel.Reply{}, unavailable("busy")
 	}
-	arrived, received := time.Now(), in.Clock.Now()
+	arrived, received, local := time.Now(), in.Clock.Now(), in.Clock.Sent()
 	challenger, challenges := in.Adapter.(channel.Challenger)
 	if taken := r.Method == http.MethodPost || r.Method == http.MethodGet && challenges; !taken {
 		return channel.Reply{}, refused(http.StatusMethodNotAllowed, "method", "This method is not taken here")
@@ -71,7 +71,7 @@ func (in *Ingress) take(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	req := &channel.Request{
 		Method: r.Method, Ref: r.PathValue("ref"), URL: in.urls.of(r), Header: r.Header, Body: body,
-		ReceivedAt: received, AppID: from.app.GetExternalId(), Settings: from.connection.GetSettings(),
+		ReceivedAt: received, LocalTime: local, AppID: from.app.GetExternalId(), Settings: from.connection.GetSettings(),
 	}
 	if r.Method == http.MethodGet {
 		reply, ok, err := challenger.Challenge(req, from.secrets)

@@ -13,7 +13,7 @@ import (
 	"tributary.dev/libs/channel"
 )
 
-// maxSkew is how far a request's timestamp may be from the mesh's clock, either way
+// maxSkew is how far a request's timestamp may be from the time, either way
 // (https://docs.slack.dev/authentication/verifying-requests-from-slack).
 const maxSkew = 5 * time.Minute
 
@@ -24,7 +24,7 @@ func (a *Adapter) Verify(r *channel.Request, secrets channel.Secrets) error {
 	if !ok {
 		return unverified("timestamp_missing")
 	}
-	if skew := r.ReceivedAt.Sub(signed); skew > maxSkew || skew < -maxSkew {
+	if !r.SignedWithin(signed, maxSkew) {
 		return unverified("timestamp_stale")
 	}
 	given, err := hex.DecodeString(strings.TrimPrefix(r.Header.Get("X-Slack-Signature"), "v0="))

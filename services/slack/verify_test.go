@@ -12,6 +12,22 @@ import (
 	"tributary.dev/libs/channel/standin"
 )
 
+// One clock that is wrong makes no request stale, and two make none fresh.
+func TestVerifyGoesByEitherClock(t *testing.T) {
+	a := New(*DefaultConfig(), http.DefaultClient)
+	signed := time.Date(2026, 3, 14, 15, 0, 0, 0, time.UTC)
+	body := []byte(`{"type":"event_callback"}`)
+	for _, off := range []time.Duration{time.Hour, -time.Hour} {
+		for _, c := range []struct {
+			mesh, local time.Duration
+			ok          bool
+		}{{off, 0, true}, {0, off, true}, {off, off, false}, {off, -off, false}} {
+			r := &channel.Request{Header: standin.SlackHeader("secret", body, signed), Body: body, ReceivedAt: signed.Add(c.mesh), LocalTime: signed.Add(c.local)}
+			assert.Equal(t, c.ok, a.Verify(r, channel.Secrets{"secret"}) == nil, "the mesh's clock is off by %s, the machine's by %s", c.mesh, c.local)
+		}
+	}
+}
+
 func TestVerifyGoesByTheMeshsClock(t *testing.T) {
 	a := New(*DefaultConfig(), http.DefaultClient)
 	signed := time.Date(2026, 3, 14, 15, 0, 0, 0, time.UTC)
