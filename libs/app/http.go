@@ -175,6 +175,9 @@ func (r *run) readyz(w http.ResponseWriter, req *http.Request) {
 	if r.stopping.announced() {
 		not["process"] = "stopping"
 	}
+	if err := r.timeKnown(); err != nil {
+		not["time"] = err.Error()
+	}
 	if !r.directory.Ready() {
 		not["access"] = "the list of API keys is not read yet"
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -57,6 +58,7 @@ type run struct {
 	directory *access.Directory
 	services  []*service
 	stopping  stopping
+	timeAsked atomic.Bool
 	// undo stops what was started, last first.
 	undo []func(ctx context.Context) error
 }
@@ -128,6 +130,7 @@ func (r *run) startJobs(ctx context.Context) error {
 		}
 	}
 	for _, j := range []Job{
+		{Name: "time", Run: r.keepTime},
 		{Name: "access", Run: r.directory.Run},
 		{Name: "evictions", Run: r.evict},
 		{Name: "holders", Run: r.publishHolders},

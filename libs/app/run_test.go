@@ -494,6 +494,10 @@ type registry struct {
 	finds atomic.Int64
 }
 
+func (r *registry) Now(context.Context, *pb.NowRequest) (*pb.NowResponse, error) {
+	return &pb.NowResponse{NowUs: time.Now().UnixMicro()}, nil
+}
+
 func (r *registry) Find(_ context.Context, req *pb.FindRequest) (*pb.FindResponse, error) {
 	r.finds.Add(1)
 	resp := &pb.FindResponse{NowUs: time.Now().UnixMicro()}
@@ -503,6 +507,25 @@ func (r *registry) Find(_ context.Context, req *pb.FindRequest) (*pb.FindRespons
 		})
 	}
 	return resp, nil
+}
+
+// TestAServiceThatAsksTheRegistryForNothingGoesByItsClock from the moment that it is ready.
+func TestAServiceThatAsksTheRegistryForNothingGoesByItsClock(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := grpc.NewServer()
+	pb.RegisterKeyRegistryServer(server, &registry{})
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	for _, off := range []time.Duration{time.Hour, -time.Hour} {
+		p := platform(t, bustest.EmbeddedCluster(t).Addrs, func(c *app.Common) {
+			c.Registry.Address, c.ClockOffset = listener.Addr().String(), off
+		})
+		r := run(t, p, unit("connect", &app.Parts{}))
+		bustest.Eventually(t, "it is ready", func() bool { status, _, _ := get(t, r.url+"/readyz"); return status == http.StatusOK })
+		require.WithinDuration(t, time.Now(), p.Clock.Now(), time.Minute)
+		require.NoError(t, r.stop())
+	}
 }
 
 func TestServicesReachTheRegistryAndForgetAFrozenSubject(t *testing.T) {

@@ -32,6 +32,18 @@ func (c *Client) OpenSpool(ctx context.Context, items []*pb.OpenSpoolRequest_Ite
 	return opened, nil
 }
 
+// AskTime has the registry tell its time, as every other call does that it answers.
+func (c *Client) AskTime(ctx context.Context) error {
+	err := c.call(ctx, "Now", func(ctx context.Context, _ time.Time) (int64, error) {
+		r, err := c.reg.Now(ctx, &pb.NowRequest{})
+		return r.GetNowUs(), err
+	})
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
 func (c *Client) askAcquire(ctx context.Context, questions []acquireQuestion) ([]Subject, error) {
 	req := &pb.AcquireRequest{Items: make([]*pb.AcquireRequest_Item, len(questions))}
 	for i, q := range questions {

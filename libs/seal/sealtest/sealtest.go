@@ -260,3 +260,10 @@ func (s *subject) proto() *pb.SubjectKey {
 func key(id *pb.Identity) identity {
 	return identity{id.GetWorkspaceId(), id.GetKind(), id.GetValue()}
 }
+
+// Now implements pb.KeyRegistryClient.
+func (r *Registry) Now(ctx context.Context, _ *pb.NowRequest, _ ...grpc.CallOption) (*pb.NowResponse, error) {
+	out := &pb.NowResponse{}
+	err := r.call(ctx, "Now", func() { out.NowUs = r.now().UnixMicro() })
+	return out, err
+}

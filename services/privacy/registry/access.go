@@ -195,7 +195,7 @@ func (a *Access) caller(ctx context.Context) *caller {
 }
 
 func (c *caller) allows(ctx context.Context, method string, in any) error {
-	if !slices.Contains(c.methods, method) {
+	if method != "Now" && !slices.Contains(c.methods, method) { // the time is nobody's secret
 		return status.Errorf(codes.PermissionDenied, "%s may not call %s", c.service, method)
 	}
 	items := 1

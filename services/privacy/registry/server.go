@@ -152,6 +152,11 @@ func (s *server) OpenSpool(ctx context.Context, in *pb.OpenSpoolRequest) (*pb.Op
 	return &pb.OpenSpoolResponse{Items: items, NowUs: s.r.now().UnixMicro()}, nil
 }
 
+// Now implements pb.KeyRegistryServer.
+func (s *server) Now(context.Context, *pb.NowRequest) (*pb.NowResponse, error) {
+	return &pb.NowResponse{NowUs: s.r.now().UnixMicro()}, nil
+}
+
 // fault logs what went wrong and tells the caller no more than whether to ask again.
 func (s *server) fault(ctx context.Context, method string, err error) error {
 	if cause := ctx.Err(); cause != nil {

@@ -158,6 +158,7 @@ func TestWhatAServiceMayNotDoIsRefused(t *testing.T) {
 		_, err := c.OpenSpool(ctx, []*pb.OpenSpoolRequest_Item{{SpoolKeyId: "x"}})
 		return err
 	}
+	ask := func(c *seal.Client) error { return c.AskTime(ctx) }
 	for name, c := range map[string]struct {
 		token string
 		call  func(*seal.Client) error
@@ -175,6 +176,8 @@ func TestWhatAServiceMayNotDoIsRefused(t *testing.T) {
 		"conversation reads":             {conversationToken, unwrap(pb.Purpose_PURPOSE_CONVERSATION), codes.OK},
 		"conversation delivers":          {conversationToken, unwrap(pb.Purpose_PURPOSE_DELIVERY), codes.PermissionDenied},
 		"conversation opens spools":      {conversationToken, spool, codes.PermissionDenied},
+		"connect asks for the time":      {connectToken, ask, codes.OK},
+		"a stranger asks for the time":   {"", ask, codes.Unauthenticated},
 		"connect acquires":               {connectToken, acquire, codes.PermissionDenied},
 		"connect reads":                  {connectToken, unwrap(pb.Purpose_PURPOSE_STORAGE), codes.PermissionDenied},
 	} {

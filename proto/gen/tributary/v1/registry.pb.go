@@ -206,7 +206,7 @@ func (x PrivacyCommand_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PrivacyCommand_Kind.Descriptor instead.
 func (PrivacyCommand_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{11, 0}
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type Identity struct {
@@ -750,6 +750,86 @@ func (x *OpenSpoolResponse) GetNowUs() int64 {
 	return 0
 }
 
+type NowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NowRequest) Reset() {
+	*x = NowRequest{}
+	mi := &file_tributary_v1_registry_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NowRequest) ProtoMessage() {}
+
+func (x *NowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_registry_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NowRequest.ProtoReflect.Descriptor instead.
+func (*NowRequest) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{10}
+}
+
+type NowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NowUs         int64                  `protobuf:"varint,1,opt,name=now_us,json=nowUs,proto3" json:"now_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NowResponse) Reset() {
+	*x = NowResponse{}
+	mi := &file_tributary_v1_registry_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NowResponse) ProtoMessage() {}
+
+func (x *NowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_registry_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NowResponse.ProtoReflect.Descriptor instead.
+func (*NowResponse) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *NowResponse) GetNowUs() int64 {
+	if x != nil {
+		return x.NowUs
+	}
+	return 0
+}
+
 // SpoolKey is the public half of a day's spool key, on the compacted topic spoolkeys.
 type SpoolKey struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -764,7 +844,7 @@ type SpoolKey struct {
 
 func (x *SpoolKey) Reset() {
 	*x = SpoolKey{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[10]
+	mi := &file_tributary_v1_registry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +856,7 @@ func (x *SpoolKey) String() string {
 func (*SpoolKey) ProtoMessage() {}
 
 func (x *SpoolKey) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[10]
+	mi := &file_tributary_v1_registry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +869,7 @@ func (x *SpoolKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpoolKey.ProtoReflect.Descriptor instead.
 func (*SpoolKey) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{10}
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SpoolKey) GetId() string {
@@ -836,7 +916,7 @@ type PrivacyCommand struct {
 
 func (x *PrivacyCommand) Reset() {
 	*x = PrivacyCommand{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[11]
+	mi := &file_tributary_v1_registry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +928,7 @@ func (x *PrivacyCommand) String() string {
 func (*PrivacyCommand) ProtoMessage() {}
 
 func (x *PrivacyCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[11]
+	mi := &file_tributary_v1_registry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +941,7 @@ func (x *PrivacyCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrivacyCommand.ProtoReflect.Descriptor instead.
 func (*PrivacyCommand) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{11}
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PrivacyCommand) GetId() string {
@@ -935,7 +1015,7 @@ type PrivacyAck struct {
 
 func (x *PrivacyAck) Reset() {
 	*x = PrivacyAck{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[12]
+	mi := &file_tributary_v1_registry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1027,7 @@ func (x *PrivacyAck) String() string {
 func (*PrivacyAck) ProtoMessage() {}
 
 func (x *PrivacyAck) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[12]
+	mi := &file_tributary_v1_registry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1040,7 @@ func (x *PrivacyAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrivacyAck.ProtoReflect.Descriptor instead.
 func (*PrivacyAck) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{12}
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PrivacyAck) GetCommandId() string {
@@ -1046,7 +1126,7 @@ type Erasure struct {
 
 func (x *Erasure) Reset() {
 	*x = Erasure{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[13]
+	mi := &file_tributary_v1_registry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1138,7 @@ func (x *Erasure) String() string {
 func (*Erasure) ProtoMessage() {}
 
 func (x *Erasure) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[13]
+	mi := &file_tributary_v1_registry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1151,7 @@ func (x *Erasure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Erasure.ProtoReflect.Descriptor instead.
 func (*Erasure) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{13}
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Erasure) GetSubjectId() string {
@@ -1113,7 +1193,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[14]
+	mi := &file_tributary_v1_registry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1205,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[14]
+	mi := &file_tributary_v1_registry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1218,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{14}
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Holder) GetName() string {
@@ -1169,7 +1249,7 @@ type ContactRecord struct {
 
 func (x *ContactRecord) Reset() {
 	*x = ContactRecord{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[15]
+	mi := &file_tributary_v1_registry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1261,7 @@ func (x *ContactRecord) String() string {
 func (*ContactRecord) ProtoMessage() {}
 
 func (x *ContactRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[15]
+	mi := &file_tributary_v1_registry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1274,7 @@ func (x *ContactRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactRecord.ProtoReflect.Descriptor instead.
 func (*ContactRecord) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{15}
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ContactRecord) GetId() string {
@@ -1237,7 +1317,7 @@ type AcquireRequest_Item struct {
 
 func (x *AcquireRequest_Item) Reset() {
 	*x = AcquireRequest_Item{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[16]
+	mi := &file_tributary_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1329,7 @@ func (x *AcquireRequest_Item) String() string {
 func (*AcquireRequest_Item) ProtoMessage() {}
 
 func (x *AcquireRequest_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[16]
+	mi := &file_tributary_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1371,7 @@ type OpenSpoolRequest_Item struct {
 
 func (x *OpenSpoolRequest_Item) Reset() {
 	*x = OpenSpoolRequest_Item{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[17]
+	mi := &file_tributary_v1_registry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1383,7 @@ func (x *OpenSpoolRequest_Item) String() string {
 func (*OpenSpoolRequest_Item) ProtoMessage() {}
 
 func (x *OpenSpoolRequest_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[17]
+	mi := &file_tributary_v1_registry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1431,7 @@ type OpenSpoolResponse_Item struct {
 
 func (x *OpenSpoolResponse_Item) Reset() {
 	*x = OpenSpoolResponse_Item{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[18]
+	mi := &file_tributary_v1_registry_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1443,7 @@ func (x *OpenSpoolResponse_Item) String() string {
 func (*OpenSpoolResponse_Item) ProtoMessage() {}
 
 func (x *OpenSpoolResponse_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[18]
+	mi := &file_tributary_v1_registry_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1486,7 @@ type Holder_Holding struct {
 
 func (x *Holder_Holding) Reset() {
 	*x = Holder_Holding{}
-	mi := &file_tributary_v1_registry_proto_msgTypes[22]
+	mi := &file_tributary_v1_registry_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1498,7 @@ func (x *Holder_Holding) String() string {
 func (*Holder_Holding) ProtoMessage() {}
 
 func (x *Holder_Holding) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_registry_proto_msgTypes[22]
+	mi := &file_tributary_v1_registry_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1511,7 @@ func (x *Holder_Holding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder_Holding.ProtoReflect.Descriptor instead.
 func (*Holder_Holding) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{14, 0}
+	return file_tributary_v1_registry_proto_rawDescGZIP(), []int{16, 0}
 }
 
 func (x *Holder_Holding) GetStore() string {
@@ -1507,7 +1587,11 @@ const file_tributary_v1_registry_proto_rawDesc = "" +
 	"\x06now_us\x18\x02 \x01(\x03R\x05nowUs\x1a,\n" +
 	"\x04Item\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
-	"\x04lost\x18\x02 \x01(\bR\x04lost\"\x85\x01\n" +
+	"\x04lost\x18\x02 \x01(\bR\x04lost\"\f\n" +
+	"\n" +
+	"NowRequest\"$\n" +
+	"\vNowResponse\x12\x15\n" +
+	"\x06now_us\x18\x01 \x01(\x03R\x05nowUs\"\x85\x01\n" +
 	"\bSpoolKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -1595,12 +1679,13 @@ const file_tributary_v1_registry_proto_rawDesc = "" +
 	"\x0ePURPOSE_SEARCH\x10\x03\x12\x12\n" +
 	"\x0ePURPOSE_RIGHTS\x10\x04\x12\x13\n" +
 	"\x0fPURPOSE_STORAGE\x10\x05\x12\x11\n" +
-	"\rPURPOSE_LEGAL\x10\x062\xa7\x02\n" +
+	"\rPURPOSE_LEGAL\x10\x062\xe3\x02\n" +
 	"\vKeyRegistry\x12F\n" +
 	"\aAcquire\x12\x1c.tributary.v1.AcquireRequest\x1a\x1d.tributary.v1.AcquireResponse\x12=\n" +
 	"\x04Find\x12\x19.tributary.v1.FindRequest\x1a\x1a.tributary.v1.FindResponse\x12C\n" +
 	"\x06Unwrap\x12\x1b.tributary.v1.UnwrapRequest\x1a\x1c.tributary.v1.UnwrapResponse\x12L\n" +
-	"\tOpenSpool\x12\x1e.tributary.v1.OpenSpoolRequest\x1a\x1f.tributary.v1.OpenSpoolResponseB2Z0tributary.dev/proto/gen/tributary/v1;tributaryv1b\x06proto3"
+	"\tOpenSpool\x12\x1e.tributary.v1.OpenSpoolRequest\x1a\x1f.tributary.v1.OpenSpoolResponse\x12:\n" +
+	"\x03Now\x12\x18.tributary.v1.NowRequest\x1a\x19.tributary.v1.NowResponseB2Z0tributary.dev/proto/gen/tributary/v1;tributaryv1b\x06proto3"
 
 var (
 	file_tributary_v1_registry_proto_rawDescOnce sync.Once
@@ -1615,7 +1700,7 @@ func file_tributary_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_tributary_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tributary_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_tributary_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_tributary_v1_registry_proto_goTypes = []any{
 	(SubjectState)(0),              // 0: tributary.v1.SubjectState
 	(Purpose)(0),                   // 1: tributary.v1.Purpose
@@ -1630,49 +1715,53 @@ var file_tributary_v1_registry_proto_goTypes = []any{
 	(*UnwrapResponse)(nil),         // 10: tributary.v1.UnwrapResponse
 	(*OpenSpoolRequest)(nil),       // 11: tributary.v1.OpenSpoolRequest
 	(*OpenSpoolResponse)(nil),      // 12: tributary.v1.OpenSpoolResponse
-	(*SpoolKey)(nil),               // 13: tributary.v1.SpoolKey
-	(*PrivacyCommand)(nil),         // 14: tributary.v1.PrivacyCommand
-	(*PrivacyAck)(nil),             // 15: tributary.v1.PrivacyAck
-	(*Erasure)(nil),                // 16: tributary.v1.Erasure
-	(*Holder)(nil),                 // 17: tributary.v1.Holder
-	(*ContactRecord)(nil),          // 18: tributary.v1.ContactRecord
-	(*AcquireRequest_Item)(nil),    // 19: tributary.v1.AcquireRequest.Item
-	(*OpenSpoolRequest_Item)(nil),  // 20: tributary.v1.OpenSpoolRequest.Item
-	(*OpenSpoolResponse_Item)(nil), // 21: tributary.v1.OpenSpoolResponse.Item
-	nil,                            // 22: tributary.v1.PrivacyAck.FoundEntry
-	nil,                            // 23: tributary.v1.PrivacyAck.DeletedEntry
-	nil,                            // 24: tributary.v1.PrivacyAck.KeptEntry
-	(*Holder_Holding)(nil),         // 25: tributary.v1.Holder.Holding
-	(Category)(0),                  // 26: tributary.v1.Category
+	(*NowRequest)(nil),             // 13: tributary.v1.NowRequest
+	(*NowResponse)(nil),            // 14: tributary.v1.NowResponse
+	(*SpoolKey)(nil),               // 15: tributary.v1.SpoolKey
+	(*PrivacyCommand)(nil),         // 16: tributary.v1.PrivacyCommand
+	(*PrivacyAck)(nil),             // 17: tributary.v1.PrivacyAck
+	(*Erasure)(nil),                // 18: tributary.v1.Erasure
+	(*Holder)(nil),                 // 19: tributary.v1.Holder
+	(*ContactRecord)(nil),          // 20: tributary.v1.ContactRecord
+	(*AcquireRequest_Item)(nil),    // 21: tributary.v1.AcquireRequest.Item
+	(*OpenSpoolRequest_Item)(nil),  // 22: tributary.v1.OpenSpoolRequest.Item
+	(*OpenSpoolResponse_Item)(nil), // 23: tributary.v1.OpenSpoolResponse.Item
+	nil,                            // 24: tributary.v1.PrivacyAck.FoundEntry
+	nil,                            // 25: tributary.v1.PrivacyAck.DeletedEntry
+	nil,                            // 26: tributary.v1.PrivacyAck.KeptEntry
+	(*Holder_Holding)(nil),         // 27: tributary.v1.Holder.Holding
+	(Category)(0),                  // 28: tributary.v1.Category
 }
 var file_tributary_v1_registry_proto_depIdxs = []int32{
-	19, // 0: tributary.v1.AcquireRequest.items:type_name -> tributary.v1.AcquireRequest.Item
+	21, // 0: tributary.v1.AcquireRequest.items:type_name -> tributary.v1.AcquireRequest.Item
 	6,  // 1: tributary.v1.AcquireResponse.subjects:type_name -> tributary.v1.SubjectKey
 	0,  // 2: tributary.v1.SubjectKey.state:type_name -> tributary.v1.SubjectState
 	3,  // 3: tributary.v1.FindRequest.identities:type_name -> tributary.v1.Identity
 	6,  // 4: tributary.v1.FindResponse.subjects:type_name -> tributary.v1.SubjectKey
 	1,  // 5: tributary.v1.UnwrapRequest.purpose:type_name -> tributary.v1.Purpose
 	6,  // 6: tributary.v1.UnwrapResponse.subjects:type_name -> tributary.v1.SubjectKey
-	20, // 7: tributary.v1.OpenSpoolRequest.items:type_name -> tributary.v1.OpenSpoolRequest.Item
-	21, // 8: tributary.v1.OpenSpoolResponse.items:type_name -> tributary.v1.OpenSpoolResponse.Item
+	22, // 7: tributary.v1.OpenSpoolRequest.items:type_name -> tributary.v1.OpenSpoolRequest.Item
+	23, // 8: tributary.v1.OpenSpoolResponse.items:type_name -> tributary.v1.OpenSpoolResponse.Item
 	2,  // 9: tributary.v1.PrivacyCommand.kind:type_name -> tributary.v1.PrivacyCommand.Kind
 	2,  // 10: tributary.v1.PrivacyAck.kind:type_name -> tributary.v1.PrivacyCommand.Kind
-	22, // 11: tributary.v1.PrivacyAck.found:type_name -> tributary.v1.PrivacyAck.FoundEntry
-	23, // 12: tributary.v1.PrivacyAck.deleted:type_name -> tributary.v1.PrivacyAck.DeletedEntry
-	24, // 13: tributary.v1.PrivacyAck.kept:type_name -> tributary.v1.PrivacyAck.KeptEntry
-	25, // 14: tributary.v1.Holder.holdings:type_name -> tributary.v1.Holder.Holding
+	24, // 11: tributary.v1.PrivacyAck.found:type_name -> tributary.v1.PrivacyAck.FoundEntry
+	25, // 12: tributary.v1.PrivacyAck.deleted:type_name -> tributary.v1.PrivacyAck.DeletedEntry
+	26, // 13: tributary.v1.PrivacyAck.kept:type_name -> tributary.v1.PrivacyAck.KeptEntry
+	27, // 14: tributary.v1.Holder.holdings:type_name -> tributary.v1.Holder.Holding
 	3,  // 15: tributary.v1.AcquireRequest.Item.identity:type_name -> tributary.v1.Identity
-	26, // 16: tributary.v1.Holder.Holding.category:type_name -> tributary.v1.Category
+	28, // 16: tributary.v1.Holder.Holding.category:type_name -> tributary.v1.Category
 	4,  // 17: tributary.v1.KeyRegistry.Acquire:input_type -> tributary.v1.AcquireRequest
 	7,  // 18: tributary.v1.KeyRegistry.Find:input_type -> tributary.v1.FindRequest
 	9,  // 19: tributary.v1.KeyRegistry.Unwrap:input_type -> tributary.v1.UnwrapRequest
 	11, // 20: tributary.v1.KeyRegistry.OpenSpool:input_type -> tributary.v1.OpenSpoolRequest
-	5,  // 21: tributary.v1.KeyRegistry.Acquire:output_type -> tributary.v1.AcquireResponse
-	8,  // 22: tributary.v1.KeyRegistry.Find:output_type -> tributary.v1.FindResponse
-	10, // 23: tributary.v1.KeyRegistry.Unwrap:output_type -> tributary.v1.UnwrapResponse
-	12, // 24: tributary.v1.KeyRegistry.OpenSpool:output_type -> tributary.v1.OpenSpoolResponse
-	21, // [21:25] is the sub-list for method output_type
-	17, // [17:21] is the sub-list for method input_type
+	13, // 21: tributary.v1.KeyRegistry.Now:input_type -> tributary.v1.NowRequest
+	5,  // 22: tributary.v1.KeyRegistry.Acquire:output_type -> tributary.v1.AcquireResponse
+	8,  // 23: tributary.v1.KeyRegistry.Find:output_type -> tributary.v1.FindResponse
+	10, // 24: tributary.v1.KeyRegistry.Unwrap:output_type -> tributary.v1.UnwrapResponse
+	12, // 25: tributary.v1.KeyRegistry.OpenSpool:output_type -> tributary.v1.OpenSpoolResponse
+	14, // 26: tributary.v1.KeyRegistry.Now:output_type -> tributary.v1.NowResponse
+	22, // [22:27] is the sub-list for method output_type
+	17, // [17:22] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
 	17, // [17:17] is the sub-list for extension extendee
 	0,  // [0:17] is the sub-list for field type_name
@@ -1690,7 +1779,7 @@ func file_tributary_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_registry_proto_rawDesc), len(file_tributary_v1_registry_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

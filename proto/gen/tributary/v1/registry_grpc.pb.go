@@ -25,6 +25,7 @@ const (
 	KeyRegistry_Find_FullMethodName      = "/tributary.v1.KeyRegistry/Find"
 	KeyRegistry_Unwrap_FullMethodName    = "/tributary.v1.KeyRegistry/Unwrap"
 	KeyRegistry_OpenSpool_FullMethodName = "/tributary.v1.KeyRegistry/OpenSpool"
+	KeyRegistry_Now_FullMethodName       = "/tributary.v1.KeyRegistry/Now"
 )
 
 // KeyRegistryClient is the client API for KeyRegistry service.
@@ -43,6 +44,8 @@ type KeyRegistryClient interface {
 	Unwrap(ctx context.Context, in *UnwrapRequest, opts ...grpc.CallOption) (*UnwrapResponse, error)
 	// OpenSpool opens the encapsulated keys of spool entries with the private spool key of their day.
 	OpenSpool(ctx context.Context, in *OpenSpoolRequest, opts ...grpc.CallOption) (*OpenSpoolResponse, error)
+	// Now tells the time, by which the mesh goes, and nothing else. Every service may ask.
+	Now(ctx context.Context, in *NowRequest, opts ...grpc.CallOption) (*NowResponse, error)
 }
 
 type keyRegistryClient struct {
@@ -93,6 +96,16 @@ func (c *keyRegistryClient) OpenSpool(ctx context.Context, in *OpenSpoolRequest,
 	return out, nil
 }
 
+func (c *keyRegistryClient) Now(ctx context.Context, in *NowRequest, opts ...grpc.CallOption) (*NowResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NowResponse)
+	err := c.cc.Invoke(ctx, KeyRegistry_Now_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // KeyRegistryServer is the server API for KeyRegistry service.
 // All implementations must embed UnimplementedKeyRegistryServer
 // for forward compatibility.
@@ -109,6 +122,8 @@ type KeyRegistryServer interface {
 	Unwrap(context.Context, *UnwrapRequest) (*UnwrapResponse, error)
 	// OpenSpool opens the encapsulated keys of spool entries with the private spool key of their day.
 	OpenSpool(context.Context, *OpenSpoolRequest) (*OpenSpoolResponse, error)
+	// Now tells the time, by which the mesh goes, and nothing else. Every service may ask.
+	Now(context.Context, *NowRequest) (*NowResponse, error)
 	mustEmbedUnimplementedKeyRegistryServer()
 }
 
@@ -130,6 +145,9 @@ func (UnimplementedKeyRegistryServer) Unwrap(context.Context, *UnwrapRequest) (*
 }
 func (UnimplementedKeyRegistryServer) OpenSpool(context.Context, *OpenSpoolRequest) (*OpenSpoolResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenSpool not implemented")
+}
+func (UnimplementedKeyRegistryServer) Now(context.Context, *NowRequest) (*NowResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Now not implemented")
 }
 func (UnimplementedKeyRegistryServer) mustEmbedUnimplementedKeyRegistryServer() {}
 func (UnimplementedKeyRegistryServer) testEmbeddedByValue()                     {}
@@ -224,6 +242,24 @@ func _KeyRegistry_OpenSpool_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KeyRegistry_Now_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NowRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyRegistryServer).Now(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyRegistry_Now_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyRegistryServer).Now(ctx, req.(*NowRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // KeyRegistry_ServiceDesc is the grpc.ServiceDesc for KeyRegistry service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -246,6 +282,10 @@ var KeyRegistry_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "OpenSpool",
 			Handler:    _KeyRegistry_OpenSpool_Handler,
+		},
+		{
+			MethodName: "Now",
+			Handler:    _KeyRegistry_Now_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
