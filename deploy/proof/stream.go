@@ -80,7 +80,7 @@ func (s *stream) read(ctx context.Context) error {
 	defer body.Close()
 	lines := bufio.NewScanner(body)
 	var position string
-	var event, data []byte
+	var event []byte
 	for lines.Scan() {
 		field, value, _ := bytes.Cut(lines.Bytes(), []byte(": "))
 		switch string(field) {
@@ -89,13 +89,10 @@ func (s *stream) read(ctx context.Context) error {
 		case "event":
 			event = append(event[:0], value...)
 		case "data":
-			data = append(data[:0], value...)
-		case "": // what is cut off before this did not come
-			if len(data) > 0 {
-				s.note(position, event, data)
-			}
+			s.note(position, event, value)
+		case "":
 			s.advance(position)
-			event, data = event[:0], data[:0]
+			event = event[:0]
 		}
 	}
 	return lines.Err()
