@@ -189,7 +189,7 @@ func (c *ingestComparison) side(ctx context.Context, of int, address string, pid
 		return err
 	}
 	if of == 0 {
-		run = c.profiled(ctx, c.w, "ingest", run)
+		run = c.profiled(ctx, c.w, "ingest", run, "slack", "privacy")
 	}
 	used, err := cpuOf(pid, run)
 	if err != nil {

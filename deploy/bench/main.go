@@ -33,6 +33,10 @@ func measures() []measure {
 		{"ingest", ingest},
 		{"ingest_256", ingest256},
 		{"ingest_cold", ingestCold},
+		{"end_to_end", endToEnd},
+		{"whole_way", wholeWay},
+		{"rebalance", rebalance},
+		{"idle", idle},
 	}
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -169,5 +172,52 @@ func TestAnswersOfHTTP(t *testing.T) {
 		if _, _, err := answered([]byte(answer)); err == nil {
 			t.Errorf("%q is an answer", answer)
 		}
+	}
+}
+
+func TestEndToEnd(t *testing.T) {
+	measured(t, "end_to_end", "end_to_end_p99_ms", "end_to_end_p50_ms", "bare_hop_p99_ms", "bare_commit_p99_ms")
+}
+
+func TestTheWholeWay(t *testing.T) { measured(t, "whole_way", "events_per_cpu_second") }
+
+func TestRebalance(t *testing.T) {
+	measured(t, "rebalance", "rebalance_pause_ms_max", "steady_pause_ms_max")
+}
+
+func TestAPaceThatIsNotKeptUpIsAnError(t *testing.T) {
+	slow := func(ctx context.Context, _, _ int) error { return wait(ctx, 20*time.Millisecond) }
+	if err := paced(t.Context(), 100, 1, 10*time.Second, slow); err == nil {
+		t.Error("one worker that takes 20 ms keeps up with 100 a second")
+	}
+	broken := errors.New("broken")
+	if err := paced(t.Context(), 100, 1, time.Second, func(context.Context, int, int) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+	var n atomic.Int64
+	err := paced(t.Context(), 100, 2, 100*time.Millisecond, func(context.Context, int, int) error { n.Add(1); return nil })
+	if err != nil || n.Load() != 10 {
+		t.Errorf("%d of 10 calls: %v", n.Load(), err)
+	}
+}
+
+func TestAMessageIsToldOfOnce(t *testing.T) {
+	s := &stream{told: map[string]time.Time{}}
+	for _, line := range []string{
+		"id: 1", "event: message.created", `data: {"type":"message.created","conversation_id":"c","message_id":"m"}`,
+		`data: {"type":"message.updated","conversation_id":"c","message_id":"other"}`,
+	} {
+		s.line(line)
+	}
+	first, told, err := s.when("m")
+	if !told || err != nil {
+		t.Fatal(told, err)
+	}
+	s.line(`data: {"type":"message.created","conversation_id":"c","message_id":"m"}`)
+	if again, _, _ := s.when("m"); !again.Equal(first) {
+		t.Error("the second time counts")
+	}
+	if _, told, _ := s.when("other"); told {
+		t.Error("an update counts as the message's coming")
 	}
 }

@@ -8,21 +8,26 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"tributary.dev/deploy/mesh"
 )
 
-// profiled is do with a CPU profile taken of each of the mesh's processes for a window, where profiles are
-// wanted. What is measured then is the mesh and its profiling.
-func (e *env) profiled(ctx context.Context, w *world, what string, do func() error) func() error {
+// profiled is do with a CPU profile taken of the services for a window, where profiles are wanted. What is measured then is the mesh and its profiling.
+func (e *env) profiled(ctx context.Context, w *world, what string, do func() error, services ...string) func() error {
 	if e.profiles == "" {
 		return do
 	}
 	return func() error {
 		var taking sync.WaitGroup
-		processes := w.Processes()
+		var processes []*mesh.Process
+		for _, p := range w.Processes() {
+			if slices.Contains(services, p.Name) {
+				processes = append(processes, p)
+			}
+		}
 		errs := make([]error, len(processes))
 		for i, p := range processes {
 			taking.Go(func() { errs[i] = e.profile(ctx, p, what) })

@@ -9,6 +9,8 @@ import (
 	"hash"
 	"strconv"
 	"time"
+
+	"tributary.dev/libs/channel"
 )
 
 // The Slack app and team that measures connect.
@@ -83,6 +85,15 @@ func (w *webhooks) next(now time.Time) []byte {
 	w.sum = w.mac.Sum(w.sum[:0])
 	hex.Encode(w.request[w.places.signature:][:2*sha256.Size], w.sum)
 	return w.request
+}
+
+// messageID is what the mesh calls the message of the last request made, on a connection.
+func (w *webhooks) messageID(connection string) string {
+	stamp := string(w.body[w.times[0]:][:17])
+	seconds, _ := strconv.ParseInt(stamp[:10], 10, 64) // digits wrote them
+	micros, _ := strconv.ParseInt(stamp[11:], 10, 64)
+	channelID := "D" + string(w.body[w.places.channel:][:10])
+	return channel.MessageID(connection, channelID+":"+stamp, time.UnixMicro(seconds*1e6+micros))
 }
 
 // digits writes the last digits of n that there is room for.

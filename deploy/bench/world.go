@@ -18,6 +18,8 @@ type world struct {
 	*mesh.Mesh
 	api   *mesh.Client
 	slack *standin.Slack
+	// connection is the id of the team's.
+	connection string
 }
 
 // newWorld starts one of the services named, or of all; connect must be among them. close it.
@@ -52,9 +54,10 @@ func (e *env) newWorld(ctx context.Context, only ...string) (w *world, err error
 	if err != nil {
 		return w, err
 	}
-	_, err = w.api.Call(ctx, http.MethodPost, "/v1/connections", mesh.Object{
+	made, err = w.api.Call(ctx, http.MethodPost, "/v1/connections", mesh.Object{
 		"channel": "slack", "name": "Bench", "external_id": team, "app_id": made.Text("id"),
 		"credentials": mesh.Object{"bot_token": "xoxb-bench"}}, 201)
+	w.connection = made.Text("id")
 	return w, err
 }
 

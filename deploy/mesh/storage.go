@@ -30,7 +30,7 @@ func (m *Mesh) KeyStore() (folder, keeperURL string, err error) {
 	if m.real != nil {
 		for _, p := range m.processes {
 			if p.Name == "privacy" {
-				return filepath.Join(p.env["TRIBUTARY_DATA"], "keystore"), p.env["TRIBUTARY_REGISTRY_KEEPER_URL"], nil
+				return p.env["TRIBUTARY_REGISTRY_KEYSTORE"], p.env["TRIBUTARY_REGISTRY_KEEPER_URL"], nil
 			}
 		}
 	}

@@ -102,19 +102,21 @@ type shownConversation struct {
 }
 
 type shownMessage struct {
-	ID         string      `json:"id"`
-	Direction  string      `json:"direction"`
-	Status     *string     `json:"status"`
-	Content    string      `json:"content"`
-	Text       string      `json:"text"`
-	ExternalID string      `json:"external_id"`
-	EditedAt   *string     `json:"edited_at"`
-	DeletedAt  *string     `json:"deleted_at"`
-	Sender     shownSender `json:"sender"`
-	Reactions  []struct {
-		Emoji  string      `json:"emoji"`
-		Sender shownSender `json:"sender"`
-	} `json:"reactions"`
+	ID         string          `json:"id"`
+	Direction  string          `json:"direction"`
+	Status     *string         `json:"status"`
+	Content    string          `json:"content"`
+	Text       string          `json:"text"`
+	ExternalID string          `json:"external_id"`
+	EditedAt   *string         `json:"edited_at"`
+	DeletedAt  *string         `json:"deleted_at"`
+	Sender     shownSender     `json:"sender"`
+	Reactions  []shownReaction `json:"reactions"`
+}
+
+type shownReaction struct {
+	Emoji  string      `json:"emoji"`
+	Sender shownSender `json:"sender"`
 }
 
 type shownSender struct {

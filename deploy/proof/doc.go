@@ -10,7 +10,10 @@
 //     (world), traffic, ledger and stream. load delivers the traffic, under does so while harm is done.
 //     Whatever a scenario does, its lost, doubled and disordered are counted by comparing, afterwards, by
 //     the program. What else it wants true it tells with broken.
+//   - ground: what a scenario needs real parts to be: a Kafka and a PostgreSQL of its own, replicas, wires that
+//     can be cut.
 //   - traffic: what people do, as a function of size and seed: made when it is sent, never kept.
+//   - replies: what members write, under the ids that the API gave, and what it must come to.
 //   - ledger: when each webhook was first sent and first answered 2xx. All that a run remembers.
 //   - model: what the API must show of a conversation, from traffic and ledger. It is written apart from
 //     the mesh: by the provider's ids and times alone.

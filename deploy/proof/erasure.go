@@ -238,21 +238,15 @@ func (w *world) keyring(ctx context.Context, taken ...*loot) (*keyring, error) {
 	return openKeyring(ctx, folder, keeper, taken...)
 }
 
-// segments of spools, by path, as they are now.
-func segments(folders ...string) (map[string][]byte, error) {
+// segments of the spools below a folder, by path, as they are now.
+func segments(folder string) (map[string][]byte, error) {
 	found := map[string][]byte{}
-	for _, folder := range folders {
-		paths, err := filepath.Glob(filepath.Join(folder, "*.segment"))
-		if err != nil {
-			return nil, err
+	return found, filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".segment") {
+			found[path], err = os.ReadFile(path)
 		}
-		for _, path := range paths {
-			if found[path], err = os.ReadFile(path); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return found, nil
+		return err
+	})
 }
 
 // respool puts segments into their spools again, as new ones. The mesh is stopped.

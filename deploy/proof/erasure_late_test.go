@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -200,7 +199,7 @@ func provesLateEventsDropped(t *testing.T) {
 	check(t, err)
 	time.Sleep(1100 * time.Millisecond) // what the caches have ends
 	check(t, anna.says(ctx, anna.words()), carla.says(ctx, carla.words()))
-	spooled, err := segments(filepath.Join(w.data, "slack", "spool"), filepath.Join(w.data, "sms", "spool"))
+	spooled, err := segments(w.data)
 	check(t, err)
 	if len(spooled) != 2 {
 		t.Fatalf("%d segments were spooled", len(spooled))

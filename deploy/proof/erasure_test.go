@@ -26,7 +26,7 @@ import (
 // itself, on a mesh of its own.
 //
 // Two more lines are proven elsewhere: an old dump of the conversation database beside the living registry by
-// the demo, and the scan of every file by TestCanary and the scenario erasure.
+// the demo and the scenario erasure, and the residue in every file by that scenario and TestCanary.
 func TestErasure(t *testing.T) {
 	for _, line := range []struct {
 		step string
@@ -38,6 +38,8 @@ func TestErasure(t *testing.T) {
 		{"cache_bound", provesCachesBounded},
 		{"acks", provesNoHolderLeftOut},
 		{"late_events", provesLateEventsDropped},
+		{"group", provesOneOfTwoErased},
+		{"destroy", provesDestroyed},
 		{"registry_dump", provesOldDumpsUseless},
 		{"turn", provesTurnsLoseNobody},
 		{"certificate", provesCertificates},

@@ -61,7 +61,7 @@ func (o *ownParts) close(ctx context.Context) error {
 
 // config of the mesh that a scenario runs on.
 func (s scenario) config(ctx context.Context, o options) (mesh.Config, error) {
-	cfg := mesh.Config{Bin: o.bin, Data: o.data, Real: o.parts == real, Settings: s.settings}
+	cfg := mesh.Config{Bin: o.bin, Data: o.data, Real: o.parts == real, Untraced: true, Settings: s.settings}
 	if !cfg.Real {
 		return cfg, nil
 	}

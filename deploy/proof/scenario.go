@@ -148,8 +148,13 @@ func (s scenario) carryOut(ctx context.Context, o options) (result, error) {
 	return out, nil
 }
 
+// mostMore bounds the events that a scenario has beyond its size: what is remembered of each is 16 bytes.
+const mostMore = 2_000_000
+
 // events that the traffic has.
-func (s scenario) events(o options) int { return o.size * max(s.times, 1) }
+func (s scenario) events(o options) int {
+	return o.size + min(o.size*max(s.times-1, 0), mostMore)
+}
 
 // newRun prepares one on a world.
 func newRun(w *world, o options, s scenario, begun time.Time) *run {

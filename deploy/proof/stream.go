@@ -80,7 +80,7 @@ func (s *stream) read(ctx context.Context) error {
 	defer body.Close()
 	lines := bufio.NewScanner(body)
 	var position string
-	var event []byte
+	var event, data []byte
 	for lines.Scan() {
 		field, value, _ := bytes.Cut(lines.Bytes(), []byte(": "))
 		switch string(field) {
@@ -89,10 +89,13 @@ func (s *stream) read(ctx context.Context) error {
 		case "event":
 			event = append(event[:0], value...)
 		case "data":
-			s.note(position, event, value)
-		case "":
+			data = append(data[:0], value...)
+		case "": // what is cut off before this did not come
+			if len(data) > 0 {
+				s.note(position, event, data)
+			}
 			s.advance(position)
-			event = event[:0]
+			event, data = event[:0], data[:0]
 		}
 	}
 	return lines.Err()
