@@ -23,6 +23,24 @@ type env struct {
 	postgres string   // URL of the server's postgres database
 
 	out io.Writer
+
+	shared *shared
+}
+
+// shared is what measures leave for those after them.
+type shared struct {
+	filled  *filled
+	drained bool // all of it, once
+}
+
+// close may be called again.
+func (s *shared) close() error {
+	if s.filled == nil {
+		return nil
+	}
+	f := s.filled
+	s.filled, s.drained = nil, false
+	return f.close()
 }
 
 func (e *env) validate() error {

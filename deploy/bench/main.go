@@ -25,18 +25,24 @@ import (
 type measure struct {
 	name string
 	run  func(ctx context.Context, e *env) ([]figure, error)
+	// long ones are run only where they are named.
+	long bool
 }
 
 // measures in the order in which they are run.
 func measures() []measure {
 	return []measure{
-		{"ingest", ingest},
-		{"ingest_256", ingest256},
-		{"ingest_cold", ingestCold},
-		{"end_to_end", endToEnd},
-		{"whole_way", wholeWay},
-		{"rebalance", rebalance},
-		{"idle", idle},
+		{name: "ingest", run: ingest},
+		{name: "ingest_256", run: ingest256},
+		{name: "ingest_cold", run: ingestCold},
+		{name: "end_to_end", run: endToEnd},
+		{name: "whole_way", run: wholeWay},
+		{name: "rebalance", run: rebalance},
+		{name: "idle", run: idle},
+		{name: "read", run: read},
+		{name: "erase", run: erase},
+		{name: "drain", run: drain},
+		{name: "large", run: large, long: true},
 	}
 }
 
@@ -66,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&e.rounds, "rounds", 5, "rounds of a ratio")
 	flags.Float64Var(&e.scale, "scale", 1, "share of the sizes that are not windows: events stored, events drained")
 	flags.StringVar(&e.profiles, "profiles", "", "folder for CPU profiles of the mesh's processes in their windows; empty: none")
-	chosen := flags.String("measure", "", "which measures, by name and with commas between; empty: all")
+	chosen := flags.String("measure", "", "which measures, by name and with commas between; empty: all but the long ones")
 	file := flags.String("json", "bench.json", "where the figures are written")
 	if flags.Parse(args) != nil {
 		return 2
@@ -95,7 +101,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func choose(names string) ([]measure, error) {
 	all := measures()
 	if names == "" {
-		return all, nil
+		return slices.DeleteFunc(all, func(m measure) bool { return m.long }), nil
 	}
 	var chosen []measure
 	for name := range strings.SplitSeq(names, ",") {
@@ -119,6 +125,8 @@ func (e *env) measure(ctx context.Context, selected []measure) (figures []figure
 		return nil, err
 	}
 	var errs []error
+	e.shared = &shared{}
+	defer func() { err = errors.Join(err, e.shared.close()) }()
 	for _, m := range selected {
 		began := time.Now()
 		e.say("── %s", m.name)
@@ -138,5 +146,5 @@ func (e *env) measure(ctx context.Context, selected []measure) (figures []figure
 	if len(errs) > 0 {
 		return figures, errors.Join(append(errs, fmt.Errorf("logs and data are kept in %s", e.dir))...)
 	}
-	return figures, os.RemoveAll(e.dir)
+	return figures, errors.Join(e.shared.close(), os.RemoveAll(e.dir))
 }

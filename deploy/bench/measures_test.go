@@ -66,13 +66,26 @@ func short(t *testing.T) *env {
 	if err := e.validate(); err != nil {
 		t.Fatal(err)
 	}
+	e.shared = &shared{}
+	t.Cleanup(func() {
+		if err := e.shared.close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return e
 }
 
 // measured runs a measure and wants its figures, each of them more than 0.
 func measured(t *testing.T, name string, want ...string) {
 	t.Helper()
+	measuredAt(t, .001, name, want...)
+}
+
+// measuredAt does so at a scale.
+func measuredAt(t *testing.T, scale float64, name string, want ...string) {
+	t.Helper()
 	e := short(t)
+	e.scale = scale
 	all := measures()
 	m := all[slices.IndexFunc(all, func(m measure) bool { return m.name == name })]
 	figures, err := m.run(t.Context(), e)
@@ -220,4 +233,20 @@ func TestAMessageIsToldOfOnce(t *testing.T) {
 	if _, told, _ := s.when("other"); told {
 		t.Error("an update counts as the message's coming")
 	}
+}
+
+func TestDrain(t *testing.T) {
+	measuredAt(t, .01, "drain", "drain_ratio", "drain_per_second", "copy_per_second")
+}
+
+func TestRead(t *testing.T) {
+	measuredAt(t, .01, "read", "api_list_p99_ms", "api_list_per_second", "search_messages_per_second")
+}
+
+func TestErase(t *testing.T) {
+	measuredAt(t, .01, "erase", "erase_work_seconds", "erase_wait_seconds")
+}
+
+func TestDrainBesideMuchThatIsStored(t *testing.T) {
+	measuredAt(t, .01, "large", "large_ratio", "large_per_second", "small_per_second")
 }

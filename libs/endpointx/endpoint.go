@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/go-kit/kit/endpoint"
@@ -165,6 +166,7 @@ func encoder(status int) kithttp.EncodeResponseFunc {
 				return err
 			}
 			w.Header().Set("Content-Type", "application/json; charset=utf-8")
+			w.Header().Set("Content-Length", strconv.Itoa(buf.Len())) // else a long answer goes out in chunks
 		}
 		if h, ok := response.(kithttp.Headerer); ok {
 			for name, values := range h.Headers() {
