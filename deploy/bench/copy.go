@@ -27,7 +27,7 @@ func readBack(ctx context.Context, url string, part float64) ([]copied, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer db.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only read from
+	defer db.Close(context.WithoutCancel(ctx))
 	tables := make([]copied, len(projected))
 	for i, name := range projected {
 		t := &tables[i]
@@ -73,7 +73,7 @@ func copyIn(ctx context.Context, url string, tables []copied, events, perTransac
 				errs[i] = err
 				return
 			}
-			defer db.Close(context.WithoutCancel(ctx)) //nolint:errcheck // what it did is committed
+			defer db.Close(context.WithoutCancel(ctx))
 			for until := <-begin; time.Now().Before(until) && errs[i] == nil; {
 				n := int(next.Add(1)) - 1
 				if n >= transactions { // all are copied

@@ -18,6 +18,8 @@ type env struct {
 	bin    string // folder of the mesh's binaries
 	dir    string // the measure's own folder; removed when all went well
 
+	cacheTTL time.Duration // how long the mesh keeps plain keys; 0: as long as it does by itself
+
 	profiles string   // folder for CPU profiles of the mesh's processes; "": none are taken
 	kafka    []string // brokers
 	postgres string   // URL of the server's postgres database

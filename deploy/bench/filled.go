@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -162,7 +163,7 @@ func query[T any](ctx context.Context, database, statement string, args ...any) 
 	if err != nil {
 		return value, err
 	}
-	defer db.Close(context.WithoutCancel(ctx)) //nolint:errcheck // its work is done
+	defer db.Close(context.WithoutCancel(ctx))
 	rows, err := db.Query(ctx, statement, args...)
 	if err != nil {
 		return value, err
@@ -230,23 +231,20 @@ func (f *filled) rate(ctx context.Context, since time.Time, warm int, window tim
 	}); err != nil {
 		return 0, err
 	}
-	profiled := make(chan error, 1)
-	if p, err := f.Process("conversation"); err == nil && f.profiles != "" {
-		go func() { profiled <- f.profile(ctx, p, what) }()
-	} else {
-		profiled <- err
-	}
-	before, began, err := f.counted(ctx, since)
-	if err != nil {
-		return 0, err
-	}
-	select {
-	case <-time.After(window):
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-	after, ended, err := f.counted(ctx, since)
-	if err = errors.Join(err, <-profiled); err != nil {
+	var before, after int
+	var began, ended time.Time
+	if err := f.watched(ctx, what, func() (err error) {
+		if before, began, err = f.counted(ctx, since); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(window):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		after, ended, err = f.counted(ctx, since)
+		return err
+	}); err != nil {
 		return 0, err
 	}
 	left, err := f.left(ctx)
@@ -254,6 +252,23 @@ func (f *filled) rate(ctx context.Context, since time.Time, warm int, window tim
 		err = errors.New("the topic was drained before the window's end: it must hold more")
 	}
 	return float64(after-before) / ended.Sub(began).Seconds(), err
+}
+
+// watched is do with a CPU profile taken of the conversation service, where profiles are wanted.
+func (f *filled) watched(ctx context.Context, what string, do func() error) error {
+	if f.profiles == "" {
+		return do()
+	}
+	p, err := f.Process("conversation")
+	if err != nil {
+		return err
+	}
+	var taking sync.WaitGroup
+	var taken error
+	taking.Go(func() { taken = f.profile(ctx, p, what) })
+	err = do()
+	taking.Wait()
+	return errors.Join(err, taken)
 }
 
 // counted is committed, with when that was so.

@@ -127,7 +127,7 @@ func execute(ctx context.Context, database, statement string, args ...any) error
 	if err != nil {
 		return err
 	}
-	defer db.Close(context.WithoutCancel(ctx)) //nolint:errcheck // its work is done
+	defer db.Close(context.WithoutCancel(ctx))
 	_, err = db.Exec(ctx, statement, args...)
 	return err
 }

@@ -78,14 +78,11 @@ func short(t *testing.T) *env {
 // measured runs a measure and wants its figures, each of them more than 0.
 func measured(t *testing.T, name string, want ...string) {
 	t.Helper()
-	measuredAt(t, .001, name, want...)
+	measuredIn(t, short(t), name, want...)
 }
 
-// measuredAt does so at a scale.
-func measuredAt(t *testing.T, scale float64, name string, want ...string) {
+func measuredIn(t *testing.T, e *env, name string, want ...string) {
 	t.Helper()
-	e := short(t)
-	e.scale = scale
 	all := measures()
 	m := all[slices.IndexFunc(all, func(m measure) bool { return m.name == name })]
 	figures, err := m.run(t.Context(), e)
@@ -235,18 +232,12 @@ func TestAMessageIsToldOfOnce(t *testing.T) {
 	}
 }
 
-func TestDrain(t *testing.T) {
-	measuredAt(t, .01, "drain", "drain_ratio", "drain_per_second", "copy_per_second")
-}
-
-func TestRead(t *testing.T) {
-	measuredAt(t, .01, "read", "api_list_p99_ms", "api_list_per_second", "search_messages_per_second")
-}
-
-func TestErase(t *testing.T) {
-	measuredAt(t, .01, "erase", "erase_work_seconds", "erase_wait_seconds")
-}
-
-func TestDrainBesideMuchThatIsStored(t *testing.T) {
-	measuredAt(t, .01, "large", "large_ratio", "large_per_second", "small_per_second")
+// The measures of one filled topic.
+func TestWhatTheConversationServiceIsMeasuredBy(t *testing.T) {
+	e := short(t)
+	e.scale, e.cacheTTL = .01, time.Second
+	measuredIn(t, e, "read", "api_list_p99_ms", "api_list_per_second", "search_messages_per_second")
+	measuredIn(t, e, "erase", "erase_work_seconds", "erase_wait_seconds")
+	measuredIn(t, e, "drain", "drain_ratio", "drain_per_second", "copy_per_second")
+	measuredIn(t, e, "large", "large_ratio", "large_per_second", "small_per_second")
 }

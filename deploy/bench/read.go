@@ -73,12 +73,11 @@ func (f *filled) list(ctx context.Context) (load, error) {
 	if _, err := hammer(ctx, address, readers, f.window/10, any); err != nil {
 		return load{}, err
 	}
-	if p, err := f.Process("conversation"); err == nil && f.profiles != "" {
-		profiled := make(chan error, 1)
-		go func() { profiled <- f.profile(ctx, p, "list") }()
-		defer func() { <-profiled }()
-	}
-	l, err := hammer(ctx, address, readers, f.window, any)
+	l := load{}
+	err = f.watched(ctx, "list", func() (err error) {
+		l, err = hammer(ctx, address, readers, f.window, any)
+		return err
+	})
 	if err == nil && (l.refused > 0 || l.accepted == 0) {
 		err = fmt.Errorf("%d answered, %d refused", l.accepted, l.refused)
 	}
@@ -119,12 +118,15 @@ func (f *filled) conversations(ctx context.Context) (ids []string, err error) {
 
 // search looks for what nobody wrote, one search after the other, and gives how many messages a second it
 // looked through.
-func (f *filled) search(ctx context.Context) (float64, error) {
-	if p, err := f.Process("conversation"); err == nil && f.profiles != "" {
-		profiled := make(chan error, 1)
-		go func() { profiled <- f.profile(ctx, p, "search") }()
-		defer func() { <-profiled }()
-	}
+func (f *filled) search(ctx context.Context) (rate float64, err error) {
+	err = f.watched(ctx, "search", func() (err error) {
+		rate, err = f.searched(ctx)
+		return err
+	})
+	return rate, err
+}
+
+func (f *filled) searched(ctx context.Context) (float64, error) {
 	began, scanned, cursor := time.Now(), 0.0, ""
 	before := 0.0 // scanned counts from the first page on
 	for time.Since(began) < f.window || scanned == 0 {

@@ -43,6 +43,9 @@ func (e *env) newWorld(ctx context.Context, only ...string) (w *world, err error
 	}); err != nil {
 		return w, err
 	}
+	if e.cacheTTL > 0 {
+		w.Set("TRIBUTARY_CACHE_TTL", e.cacheTTL.String())
+	}
 	if err = w.Start(ctx); err != nil {
 		return w, err
 	}
