@@ -39,8 +39,11 @@ const (
 	eventBatch = 200
 	// eventsKept is how far back a client may resume: what the relay keeps, but for what clocks may differ.
 	eventsKept = relay.Retention - time.Minute
-	// pollPause is the least time between two looks of a stream, however often it is woken.
-	pollPause = 50 * time.Millisecond
+	// The least time between two looks of a stream, however often it is woken: pauseEach for every open stream,
+	// so that all together look a thousand times a second at most, but within pauseLeast and pauseMost.
+	pauseEach  = time.Millisecond
+	pauseLeast = 5 * time.Millisecond
+	pauseMost  = 50 * time.Millisecond
 )
 
 // streamEvents follows the outbox by position (WHATWG HTML, 9.2: server-sent events). Every event has its
@@ -171,8 +174,8 @@ func (s *stream) run(ctx context.Context) error {
 // pause keeps a stream that is woken all the time from asking the database all the time; false when the
 // stream is to end.
 func (s *stream) pause(ctx context.Context) bool {
-	//bound:retry looking for a stream's events, however often it is woken | every {} | the events come together
-	t := time.NewTimer(pollPause)
+	//bound:retry looking for a stream's events, however often it is woken | every {pauseLeast}, with many open ones every {pauseMost} | the events come together
+	t := time.NewTimer(s.api.streams.pause())
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -389,6 +392,13 @@ func (s *streams) leave(workspace string) {
 	if s.openBy[workspace]--; s.openBy[workspace] == 0 {
 		delete(s.openBy, workspace)
 	}
+}
+
+// pause is how long each of the open ones lets the database alone.
+func (s *streams) pause() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(max(time.Duration(s.open)*pauseEach, pauseLeast), pauseMost)
 }
 
 // next is closed by the next wake.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,16 +56,20 @@ type Relay struct {
 	poll   time.Duration
 	token  string
 	// owner names this process and the one that it succeeds; held: this one has had the lease, and succeeds
-	// nobody any more. seen is another's lease. Of the one goroutine that relays.
-	owner string
-	held  bool
-	seen  sighting
+	// nobody any more; seen is another's lease. Guarded by leasing.
+	leasing sync.Mutex
+	owner   string
+	held    bool
+	seen    sighting
+	// renewed is when this process last had the lease, by its own watch; nil: it has it no more.
+	renewed atomic.Pointer[time.Time]
 	// partly is, by topic and row, which entries are acknowledged of rows that are not wholly. No more than one
 	// look at a topic holds.
 	//
 	//bound:limit rows of the outbox that are published in part | those of one look at each topic | the rest of the topic waits in the database
 	partly map[string]map[string][]bool
-	wake   chan struct{}
+	// wake: there is something to place; ready: there is something to publish.
+	wake, ready chan struct{}
 
 	published metric.Int64Counter
 	metrics   metric.Registration
@@ -80,7 +85,9 @@ func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, 
 	r := &Relay{db: db, bus: b, clock: clk, tel: tel, placed: placed, poll: poll, owner: owner, token: uuid.NewString(),
 		partly: map[string]map[string][]bool{},
 		//bound:queue wake-ups of the relay | {} | the next is dropped: one is enough
-		wake: make(chan struct{}, 1)}
+		wake: make(chan struct{}, 1),
+		//bound:queue wake-ups of who publishes the outbox | {} | the next is dropped: one is enough
+		ready: make(chan struct{}, 1)}
 	var err error
 	if r.published, err = tel.Meter.Int64Counter("tributary_outbox_published",
 		metric.WithDescription("Entries of the outbox that the broker has acknowledged.")); err != nil {
@@ -105,26 +112,38 @@ func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, 
 func (r *Relay) Close() error { return r.metrics.Unregister() }
 
 // Wake makes the relay look at once: a transaction that wrote to the outbox has committed.
-func (r *Relay) Wake() {
+func (r *Relay) Wake() { wakeUp(r.wake) }
+
+func wakeUp(c chan<- struct{}) {
 	select {
-	case r.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// Run relays until ctx ends, and gives the lease back.
+// Run relays until ctx ends, and gives the lease back. Placing does not wait for the brokers: the live stream
+// reads what is placed.
 func (r *Relay) Run(ctx context.Context) error {
+	var publishing sync.WaitGroup
+	publishing.Go(func() { r.keep(ctx, r.ready, r.publishWaiting) })
+	r.keep(ctx, r.wake, r.placeWaiting)
+	publishing.Wait()
+	return r.release(context.WithoutCancel(ctx))
+}
+
+// keep does a step whenever it is woken, and every poll: another process may have written to the outbox.
+func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, step func(context.Context) (again bool, err error)) {
 	//bound:exempt when to look next
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return r.release(context.WithoutCancel(ctx))
+			return
 		case <-timer.C:
-		case <-r.wake:
+		case <-woken:
 		}
-		again, err := r.Once(ctx)
+		again, err := step(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			r.tel.Log.WarnContext(ctx, "the outbox is held up", "error", err)
@@ -137,11 +156,27 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 }
 
-// Once takes or renews the lease, places what is new and publishes what is not published. again: there
-// may be more to do at once.
+// Once places what is new and publishes what is not published, with the lease. again: there may be more to do
+// at once.
 func (r *Relay) Once(ctx context.Context) (again bool, err error) {
-	held, err := r.lease(ctx)
-	if err != nil || !held {
+	placed, err := r.placeWaiting(ctx)
+	if err != nil {
+		return false, err
+	}
+	published, err := r.publishWaiting(ctx)
+	return err == nil && (placed || published), err
+}
+
+// placeWaiting places what is new. The lease is asked for only where something is: who has nothing to do
+// leaves the database alone.
+func (r *Relay) placeWaiting(ctx context.Context) (again bool, err error) {
+	var waits bool
+	if err := r.db.View(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE position IS NULL)").Scan(&waits)
+	}); err != nil || !waits {
+		return false, err
+	}
+	if held, err := r.leased(ctx); err != nil || !held {
 		return false, err
 	}
 	placed, err := r.place(ctx)
@@ -150,9 +185,39 @@ func (r *Relay) Once(ctx context.Context) (again bool, err error) {
 	}
 	if placed > 0 {
 		r.placed()
+		wakeUp(r.ready)
 	}
-	published, err := r.publish(ctx)
-	return err == nil && (placed == placeBatch || published), err
+	return placed == placeBatch, nil
+}
+
+// publishWaiting publishes what has a position.
+func (r *Relay) publishWaiting(ctx context.Context) (again bool, err error) {
+	var topics []string
+	if err := r.db.View(ctx, func(tx *sql.Tx) error {
+		topics = topics[:0]
+		return sqldb.Query(ctx, tx, "SELECT DISTINCT topic FROM outbox WHERE published_us IS NULL AND position IS NOT NULL", nil, func(rows *sql.Rows) error {
+			var topic string
+			err := rows.Scan(&topic)
+			topics = append(topics, topic)
+			return err
+		})
+	}); err != nil || len(topics) == 0 {
+		return false, err
+	}
+	if held, err := r.leased(ctx); err != nil || !held {
+		return false, err
+	}
+	return r.publish(ctx, topics)
+}
+
+// leased is lease, but asks only once a quarter of the time is over.
+func (r *Relay) leased(ctx context.Context) (held bool, err error) {
+	r.leasing.Lock()
+	defer r.leasing.Unlock()
+	if renewed := r.renewed.Load(); renewed != nil && r.clock.Sent().Sub(*renewed) < leaseTime/4 {
+		return true, nil
+	}
+	return r.lease(ctx)
 }
 
 // lease tells whether this process holds it now. It takes one that was given back, or that nobody has renewed
@@ -186,7 +251,11 @@ func (r *Relay) lease(ctx context.Context) (held bool, err error) {
 	if found.token != r.seen.token || found.until != r.seen.until {
 		r.seen = found
 	}
-	r.held = r.held || held
+	r.renewed.Store(nil)
+	if held {
+		r.held = true
+		r.renewed.Store(&watch)
+	}
 	return held, nil
 }
 
@@ -227,6 +296,7 @@ func (r *Relay) place(ctx context.Context) (int, error) {
 		var last int64
 		err := tx.QueryRowContext(ctx, `UPDATE leases SET position = position WHERE name = 'relay' AND token = $1 RETURNING position`, r.token).Scan(&last)
 		if errors.Is(err, sql.ErrNoRows) {
+			r.renewed.Store(nil)
 			return errLost
 		}
 		if err != nil {
@@ -252,18 +322,7 @@ func (r *Relay) place(ctx context.Context) (int, error) {
 
 // publish publishes what has a position, each topic by itself, so that one which is stuck holds up no
 // other.
-func (r *Relay) publish(ctx context.Context) (more bool, err error) {
-	var topics []string
-	if err := r.db.View(ctx, func(tx *sql.Tx) error {
-		return sqldb.Query(ctx, tx, "SELECT DISTINCT topic FROM outbox WHERE published_us IS NULL AND position IS NOT NULL", nil, func(rows *sql.Rows) error {
-			var topic string
-			err := rows.Scan(&topic)
-			topics = append(topics, topic)
-			return err
-		})
-	}); err != nil {
-		return false, err
-	}
+func (r *Relay) publish(ctx context.Context, topics []string) (more bool, err error) {
 	var wg sync.WaitGroup
 	full, faults, partly := make([]bool, len(topics)), make([]error, len(topics)), make([]map[string][]bool, len(topics))
 	for i, topic := range topics {
