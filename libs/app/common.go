@@ -59,17 +59,18 @@ type Common struct {
 
 // KafkaSettings say how to reach the brokers.
 type KafkaSettings struct {
-	Brokers       []string `env:"BROKERS" doc:"host:port, comma-separated"`
-	Prefix        string   `env:"PREFIX" doc:"stands before every topic and group name"`
-	Partitions    int      `env:"PARTITIONS" doc:"of topics that are created"`
-	TLS           bool     `env:"TLS" doc:"speak TLS to the brokers"`
-	TLSCA         string   `env:"TLS_CA" doc:"file with further roots"`
-	TLSCert       string   `env:"TLS_CERT" doc:"file with the client's certificate"`
-	TLSKey        string   `env:"TLS_KEY" doc:"file with the client's key"`
-	TLSServerName string   `env:"TLS_SERVER_NAME" doc:"name the brokers' certificate must have"`
-	SASLMechanism string   `env:"SASL_MECHANISM" doc:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty: none"`
-	SASLUsername  string   `env:"SASL_USERNAME" doc:"user of the brokers"`
-	SASLPassword  string   `env:"SASL_PASSWORD" doc:"the user's password"`
+	Brokers       []string      `env:"BROKERS" doc:"host:port, comma-separated"`
+	Prefix        string        `env:"PREFIX" doc:"stands before every topic and group name"`
+	Partitions    int           `env:"PARTITIONS" doc:"of topics that are created"`
+	Heartbeat     time.Duration `env:"HEARTBEAT" doc:"how often a consumer hears whether others come or go: longer costs less while idle, and lets their partitions stand still for so long"`
+	TLS           bool          `env:"TLS" doc:"speak TLS to the brokers"`
+	TLSCA         string        `env:"TLS_CA" doc:"file with further roots"`
+	TLSCert       string        `env:"TLS_CERT" doc:"file with the client's certificate"`
+	TLSKey        string        `env:"TLS_KEY" doc:"file with the client's key"`
+	TLSServerName string        `env:"TLS_SERVER_NAME" doc:"name the brokers' certificate must have"`
+	SASLMechanism string        `env:"SASL_MECHANISM" doc:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty: none"`
+	SASLUsername  string        `env:"SASL_USERNAME" doc:"user of the brokers"`
+	SASLPassword  string        `env:"SASL_PASSWORD" doc:"the user's password"`
 }
 
 // RegistrySettings say how to reach the key registry, and, for the service that has it, where to serve it.
@@ -93,7 +94,7 @@ func Defaults() Common {
 		StopTimeout: 25 * time.Second,
 		StopDelay:   3 * time.Second,
 		MaxRequests: 4096,
-		Kafka:       KafkaSettings{Brokers: []string{"127.0.0.1:9092"}, Prefix: "tributary.", Partitions: 32},
+		Kafka:       KafkaSettings{Brokers: []string{"127.0.0.1:9092"}, Prefix: "tributary.", Partitions: 32, Heartbeat: 100 * time.Millisecond},
 		Registry:    RegistrySettings{Address: "127.0.0.1:7070", Listen: "127.0.0.1:7070", Timeout: 2 * time.Second},
 		CacheTTL:    45 * time.Second,
 		SendLate:    5 * time.Minute,
@@ -152,6 +153,9 @@ func (c *Common) Validate() error {
 	}
 	if c.Kafka.Partitions < 1 {
 		fault("TRIBUTARY_KAFKA_PARTITIONS", "must be at least 1")
+	}
+	if c.Kafka.Heartbeat < 10*time.Millisecond || c.Kafka.Heartbeat > 5*time.Second {
+		fault("TRIBUTARY_KAFKA_HEARTBEAT", "must be from 10ms to 5s")
 	}
 	switch c.Kafka.SASLMechanism {
 	case "", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512":
@@ -224,7 +228,7 @@ func (c *Common) Keeper(channel string) string {
 func (c *Common) bus(clientID string) bus.Config {
 	k := c.Kafka
 	return bus.Config{
-		Brokers: k.Brokers, Prefix: k.Prefix, ClientID: clientID, Partitions: k.Partitions,
+		Brokers: k.Brokers, Prefix: k.Prefix, ClientID: clientID, Partitions: k.Partitions, Heartbeat: k.Heartbeat,
 		TLS:  bus.TLS{Enabled: k.TLS, CAFile: k.TLSCA, CertFile: k.TLSCert, KeyFile: k.TLSKey, ServerName: k.TLSServerName},
 		SASL: bus.SASL{Mechanism: k.SASLMechanism, Username: k.SASLUsername, Password: k.SASLPassword},
 	}

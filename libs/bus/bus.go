@@ -29,6 +29,9 @@ type Config struct {
 	SASL     SASL
 	// Partitions of topics that this process creates; 0: 32.
 	Partitions int
+	// Heartbeat is how often a member of a group tells that it is there, and hears that others come or go; 0:
+	// 100 ms. Until it has heard, partitions that others gave back stand still.
+	Heartbeat time.Duration
 	// MaxInFlightBytes bounds what Publish has handed to the client and not seen completed; 0: 64 MiB.
 	MaxInFlightBytes int64
 	// Dial stands in for the network in tests; nil: TCP.
@@ -42,6 +45,7 @@ type Config struct {
 
 const (
 	defaultPartitions = 32
+	defaultHeartbeat  = 100 * time.Millisecond
 	//bound:queue bytes handed to the Kafka client and not yet acknowledged or given up | {bytes} | ErrFull: webhooks are spooled, others try again
 	defaultMaxInFlight = 64 << 20
 
@@ -62,6 +66,9 @@ func (c Config) Validate() error {
 	}
 	if c.Partitions < 0 {
 		faults = append(faults, errors.New("Partitions: must not be negative"))
+	}
+	if c.Heartbeat < 0 || c.Heartbeat > sessionTimeout/3 {
+		faults = append(faults, fmt.Errorf("Heartbeat: must not be negative, and at most %s", sessionTimeout/3))
 	}
 	if c.MaxInFlightBytes != 0 && c.MaxInFlightBytes < MaxBatchBytes {
 		faults = append(faults, fmt.Errorf("MaxInFlightBytes: must be at least %d, the largest batch", MaxBatchBytes))
@@ -100,6 +107,9 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	}
 	if cfg.Partitions == 0 {
 		cfg.Partitions = defaultPartitions
+	}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = defaultHeartbeat
 	}
 	if cfg.MaxInFlightBytes == 0 {
 		cfg.MaxInFlightBytes = defaultMaxInFlight

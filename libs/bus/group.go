@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	//bound:timeout a member that sends no heartbeat | {} | its partitions go to others
+	sessionTimeout = 15 * time.Second
 	//bound:timeout a commit | {} | its outcome is unknown: a subscription goes on, egress leaves the group
 	commitTimeout = 3 * time.Second
 	// maxMetadata is what brokers take by default.
@@ -55,9 +57,9 @@ func (b *Bus) join(ctx context.Context, group string, names []string, run func(c
 		Brokers:           b.cfg.Brokers,
 		Dialer:            b.dialer,
 		Topics:            names,
-		HeartbeatInterval: 100 * time.Millisecond,
-		//bound:timeout a member that sends no heartbeat | {} | its partitions go to others
-		SessionTimeout: 15 * time.Second,
+		HeartbeatInterval: b.cfg.Heartbeat,
+		//bound:exempt sessionTimeout says it
+		SessionTimeout: sessionTimeout,
 		//bound:timeout members that are slow to join a generation | {} | the generation begins without them
 		RebalanceTimeout: 10 * time.Second,
 		//bound:retry joining a group after a failure | every {} | goes on until the process ends

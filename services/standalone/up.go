@@ -87,6 +87,7 @@ func prepare(environ []string) (*mesh, error) {
 		m.common.PublicURL = "http://" + m.common.Listen
 	}
 	m.common.Kafka.Partitions = 4
+	m.common.Kafka.Heartbeat = time.Second // each group has one member: nobody waits for it to hear of another
 	return m, errors.Join(faults...)
 }
 
