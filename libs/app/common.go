@@ -25,7 +25,7 @@ type Common struct {
 	Secret      string        `env:"TRIBUTARY_SECRET" doc:"at least 32 characters that a service's replicas share; empty: made once and kept in the data folder"`
 	StopTimeout time.Duration `env:"TRIBUTARY_STOP_TIMEOUT" doc:"how long stopping may take"`
 	StopDelay   time.Duration `env:"TRIBUTARY_STOP_DELAY" doc:"how long a process that is told to stop still serves, while /readyz says that it stops: whatever routes to it must have heard by then"`
-	MaxRequests int           `env:"TRIBUTARY_MAX_REQUESTS" doc:"HTTP requests under way at once; more are answered 503"`
+	MaxRequests int           `env:"TRIBUTARY_MAX_REQUESTS" doc:"HTTP requests under way at once; more are answered 503. Twice as many connections may be open; more wait"`
 	ClockOffset time.Duration `env:"TRIBUTARY_CLOCK_OFFSET" doc:"added to this machine's clock: for tests of clocks that are wrong"`
 
 	Kafka    KafkaSettings    `envPrefix:"TRIBUTARY_KAFKA_"`

@@ -29,6 +29,9 @@ type Subscription struct {
 	// batch is tried again, for ever. When the partition is taken away ctx ends two seconds later, so that
 	// a batch under way can be finished.
 	Handle func(ctx context.Context, batch []Record) error
+	// Dying, where there is one, is called before a record's dead letter is published, again until it succeeds:
+	// what can't be handled may have to be remembered all the same.
+	Dying func(ctx context.Context, r Record) error
 }
 
 const (
@@ -233,7 +236,13 @@ func (s *subscriber) bury(ctx context.Context, r Record, reason string) error {
 	//bound:retry publishing a dead letter | after {$1}, growing to {$2} | goes on; the partition stands still, alarmed
 	wait := pause(100*time.Millisecond, 10*time.Second)
 	for {
-		err := s.b.publishDead(ctx, letter)
+		var err error
+		if s.Dying != nil {
+			err = s.Dying(ctx, r)
+		}
+		if err == nil {
+			err = s.b.publishDead(ctx, letter)
+		}
 		if err == nil {
 			s.b.metrics.died(ctx, r.Topic, reason)
 			s.b.log.WarnContext(ctx, "bus: dead letter", "group", s.Group, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "reason", reason)

@@ -127,7 +127,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 		Routes: read.Routes(),
 		Topics: Topics(),
 		Subscriptions: []bus.Subscription{
-			{Group: "conversation", Topics: sources, Handle: ledger.Before(projector.Handle)},
+			{Group: "conversation", Topics: sources, Handle: ledger.Before(projector.Handle), Dying: projector.Dying},
 			holder.Subscription(),
 		},
 		Jobs: []app.Job{

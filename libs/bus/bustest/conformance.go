@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"subscribe/records gather for a handler that can wait", recordsGather},
 		{"subscribe/a failing handler gets its batch again", failingHandler},
 		{"subscribe/faults of the data become dead letters", deadLetters},
+		{"subscribe/who is to know of a dead letter knows before it is there", dyingRecords},
 		{"subscribe/a handler that panics does too", panickingHandler},
 		{"subscribe/a handler under way is finished and committed", handlerIsFinished},
 		{"broker/an outage loses nothing", outage},

@@ -103,6 +103,40 @@ func deadLetters(t *testing.T, c *Cluster) {
 	}
 }
 
+func dyingRecords(t *testing.T, c *Cluster) {
+	b := c.Open(t)
+	ensure(t, b, bus.Topic{Name: "events", Partitions: 1})
+	got, tries := &collected{}, atomic.Int64{}
+	member(t, b, bus.Subscription{Group: "g", Topics: []string{"events"},
+		Handle: func(_ context.Context, batch []bus.Record) error {
+			if slices.ContainsFunc(batch, func(r bus.Record) bool { return number(t, r) == 1 }) {
+				return bus.DataFault("constraint", errors.New("no such workspace"))
+			}
+			got.add(batch...)
+			return nil
+		},
+		Dying: func(_ context.Context, r bus.Record) error {
+			if number(t, r) != 1 {
+				t.Errorf("%d is not dying", number(t, r))
+			}
+			if tries.Add(1) < 3 {
+				return errors.New("store is away")
+			}
+			return nil
+		}})
+	publishTo(t, b, "events", 0, 0, 1, 2)
+	dead := subscribe(t, b, "d", bus.DeadTopic("events"), func([]bus.Record) error {
+		if tries.Load() < 3 {
+			t.Error("a dead letter of which nobody knows yet")
+		}
+		return nil
+	})
+	Eventually(t, "all are handled or dead", func() bool { return got.len() == 2 && dead.len() == 1 })
+	if tries.Load() != 3 {
+		t.Fatalf("it was told %d times, not until it was taken", tries.Load())
+	}
+}
+
 func panickingHandler(t *testing.T, c *Cluster) {
 	log := &alarms{}
 	b := c.Open(t, log.to)

@@ -139,14 +139,18 @@ func (b *batch) dedupe(ctx context.Context) error {
 		}); err != nil {
 		return err
 	}
+	revived, strange, err := b.revive(ctx, slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return unseen[id] }))
+	if err != nil {
+		return err
+	}
 	var lost []string
 	for _, id := range ids {
 		e := b.all[id]
 		switch {
-		case b.gone(e.GetAuthorSubject()) || b.gone(e.GetContactSubject()):
+		case b.gone(e.GetAuthorSubject()) || b.gone(e.GetContactSubject()) || strange[id]:
 			b.count(e, "gone")
 			lost = append(lost, objects(e)...)
-		case !unseen[id]:
+		case !unseen[id] && !revived[id]:
 			b.count(e, "seen")
 			if e.GetOrderReceived() {
 				b.copies = append(b.copies, e)
