@@ -125,6 +125,9 @@ func (c *ingestComparison) learn(ctx context.Context) error {
 	return c.w.StopProcess(ctx, "slack")
 }
 
+// errSpooled: brokers or registry did not keep up, on a machine that had other work to do.
+var errSpooled = errors.New("events went into the spool: it is not the brokers that were measured")
+
 func (c *ingestComparison) mesh(ctx context.Context) (rate float64, err error) {
 	if err := c.w.StartProcess(ctx, "slack"); err != nil {
 		return 0, err
@@ -151,7 +154,7 @@ func (c *ingestComparison) mesh(ctx context.Context) (rate float64, err error) {
 		return 0, err
 	}
 	if spooled, err := p.Metric(ctx, "tributary_events_spooled_total"); err != nil || spooled > 0 {
-		return 0, errors.Join(err, fmt.Errorf("%.0f events went into the spool: it is not the brokers that were measured", spooled))
+		return 0, errors.Join(err, fmt.Errorf("%.0f %w", spooled, errSpooled))
 	}
 	return rate, c.w.StopProcess(ctx, "slack")
 }

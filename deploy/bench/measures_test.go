@@ -86,6 +86,10 @@ func measuredIn(t *testing.T, e *env, name string, want ...string) {
 	all := measures()
 	m := all[slices.IndexFunc(all, func(m measure) bool { return m.name == name })]
 	figures, err := m.run(t.Context(), e)
+	for tries := 1; errors.Is(err, errSpooled) && tries < 3; tries++ { // other tests run beside this one
+		t.Log(err)
+		figures, err = m.run(t.Context(), e)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
