@@ -5,11 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
+
+	"tributary.dev/deploy/mesh"
 )
 
 // stream is a live stream that is followed: when each message was first told of.
@@ -30,25 +31,19 @@ func (w *world) follow(ctx context.Context) (*stream, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &stream{told: map[string]time.Time{}, cancel: cancel, ended: make(chan struct{})}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+"/v1/events", nil)
+	body, err := mesh.NewClient(p.URL).Stream(ctx, "/v1/events", http.Header{"Authorization": {"Bearer " + w.api.Key}})
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+w.api.Key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
+	lines := bufio.NewScanner(body)
+	if !lines.Scan() { // the first line comes at once
 		cancel()
-		return nil, err
-	}
-	lines := bufio.NewScanner(resp.Body)
-	if resp.StatusCode != http.StatusOK || !lines.Scan() { // the first line comes at once
-		cancel()
-		return nil, errors.Join(fmt.Errorf("live stream: %s", resp.Status), lines.Err(), resp.Body.Close())
+		return nil, errors.Join(errors.New("the live stream ended at once"), lines.Err(), body.Close())
 	}
 	go func() {
 		defer close(s.ended)
-		defer resp.Body.Close()
+		defer body.Close()
 		for lines.Scan() {
 			s.line(lines.Text())
 		}

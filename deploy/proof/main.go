@@ -29,6 +29,9 @@ func main() {
 	}
 }
 
+// mostWebhooks that a scenario is run with: what the program remembers of each fits into memory.
+const mostWebhooks = 10_000_000
+
 // prove runs the scenarios that are asked for and tells whether all hold.
 func prove(ctx context.Context) (ok bool, err error) {
 	var o options
@@ -47,6 +50,9 @@ func prove(ctx context.Context) (ok bool, err error) {
 			fmt.Printf("%-10s %s (%s)\n", s.name, s.harm, strings.Join(s.parts, ", "))
 		}
 		return true, nil
+	}
+	if o.size < 1 || o.size > mostWebhooks || flag.NArg() > 0 {
+		return false, fmt.Errorf("-n is a number from 1 to %d, and nothing stands behind the flags", mostWebhooks)
 	}
 	chosen, err := choose(names, o.parts)
 	if err != nil {
