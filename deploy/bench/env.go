@@ -18,6 +18,9 @@ type env struct {
 	bin    string // folder of the mesh's binaries
 	dir    string // the measure's own folder; removed when all went well
 
+	// busy: the machine has other work to do, and what it spools meanwhile is no fault of the measure's.
+	busy bool
+
 	cacheTTL time.Duration // how long the mesh keeps plain keys; 0: as long as it does by itself
 
 	profiles string   // folder for CPU profiles of the mesh's processes; "": none are taken

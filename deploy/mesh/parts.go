@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -67,7 +68,7 @@ func OwnParts(ctx context.Context, folder string, doors int) (p *Parts, err erro
 		return nil, err
 	}
 	p = &Parts{}
-	env := append(os.Environ(), "TRIBUTARY_SERVICES="+folder)
+	env := append(os.Environ(), "TRIBUTARY_SERVICES="+folder, "TRIBUTARY_SERVICES_PORT="+strconv.Itoa(21_000+10*rand.IntN(1000)))
 	defer func() {
 		if err == nil {
 			return

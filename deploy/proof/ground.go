@@ -130,21 +130,20 @@ const repeated = 50
 // refused is how many requests of providers were not answered 2xx so far.
 func (r *run) refused() int64 { return r.sender.unavailable.Load() + r.sender.failed.Load() }
 
-// cameHome waits until everything that was spooled has been published, and says how much that was since the
-// processes were started.
+// cameHome waits until no spool holds anything, and says how much was spooled since the processes were started.
+// It goes by what the spools hold: what is published again is counted again.
 func (r *run) cameHome(ctx context.Context) (spooled float64, err error) {
 	err = mesh.Eventually(ctx, r.lasting(time.Minute, 5*time.Minute), func() error {
-		spooled, err = r.Metric(ctx, "tributary_events_spooled_total")
-		if err != nil {
-			return err
-		}
-		drained, err := r.Metric(ctx, "tributary_events_drained_total")
-		if err == nil && drained < spooled {
-			err = fmt.Errorf("%.0f of %.0f spooled events have come home", drained, spooled)
+		lag, err := r.Metric(ctx, "tributary_spool_lag_seconds")
+		if err == nil && lag > 0 {
+			err = fmt.Errorf("the spools hold events since %.0f s", lag)
 		}
 		return err
 	})
-	return spooled, err
+	if err != nil {
+		return 0, err
+	}
+	return r.Metric(ctx, "tributary_events_spooled_total")
 }
 
 // nobodyDied wants that no event was set aside and none became a dead letter, since the processes were started.

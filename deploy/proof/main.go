@@ -72,8 +72,21 @@ func prove(ctx context.Context) (ok bool, err error) {
 		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, a...))
 	}
 	fmt.Printf("N=%d SEED=%d PARTS=%s\n", o.size, o.seed, o.parts)
+	if err := os.WriteFile(out, []byte("[]\n"), 0o644); err != nil {
+		return false, err // now, and not when all is done
+	}
 	ok = true
 	results := []result{}
+	// What was found is told also where a later scenario could not be carried out.
+	defer func() {
+		printTable(results)
+		raw, jsonErr := json.MarshalIndent(results, "", "  ")
+		if jsonErr == nil {
+			jsonErr = os.WriteFile(out, append(raw, '\n'), 0o644)
+		}
+		err = errors.Join(err, jsonErr)
+		_ = os.Remove(folder) // unless something in it is to be looked at
+	}()
 	for _, s := range chosen {
 		o.say("%s: %s", s.name, s.harm)
 		o.data = filepath.Join(folder, s.name)
@@ -92,18 +105,7 @@ func prove(ctx context.Context) (ok bool, err error) {
 			return false, err
 		}
 	}
-	if ok {
-		err = os.RemoveAll(folder)
-	}
-	printTable(results)
-	raw, jsonErr := json.MarshalIndent(results, "", "  ")
-	if err == nil {
-		err = jsonErr
-	}
-	if err == nil {
-		err = os.WriteFile(out, append(raw, '\n'), 0o644)
-	}
-	return ok, err
+	return ok, nil
 }
 
 // choose finds the scenarios of the names that apply to the parts.
@@ -111,11 +113,14 @@ func choose(names, parts string) (chosen []scenario, err error) {
 	if parts != embedded && parts != real {
 		return nil, fmt.Errorf("parts are embedded or real, not %q", parts)
 	}
-	wanted := strings.FieldsFunc(names, func(r rune) bool { return r == ',' })
+	wanted := strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' })
+	if names != "" && len(wanted) == 0 {
+		return nil, errors.New("-scenario names none")
+	}
 	for _, s := range scenarios() {
 		i := slices.Index(wanted, s.name)
 		if i >= 0 {
-			wanted = slices.Delete(wanted, i, i+1)
+			wanted = slices.DeleteFunc(wanted, func(name string) bool { return name == s.name })
 		} else if names != "" {
 			continue
 		}
@@ -126,7 +131,7 @@ func choose(names, parts string) (chosen []scenario, err error) {
 		}
 	}
 	if len(wanted) > 0 {
-		return nil, fmt.Errorf("no scenario is called %s", strings.Join(wanted, ", "))
+		return nil, fmt.Errorf("no scenario is called %s; -list tells which there are", strings.Join(wanted, ", "))
 	}
 	return chosen, nil
 }

@@ -95,7 +95,9 @@ func (s *Spool) readSegment(b *Batch, max int, maxBytes int64, bytes *int64) err
 	return nil
 }
 
-// Done tells that everything in b was dealt with. Segments without anything left are deleted.
+// Done tells that everything in b was dealt with. Segments without anything left are deleted. Where that can't
+// be noted on disk, because it is full, Done goes on all the same: what is deleted makes room, and after a crash
+// what lies in the oldest segment is given out again.
 func (s *Spool) Done(b Batch) error {
 	s.committing <- struct{}{} // so that the active segment stands still
 	defer func() { <-s.committing }()
@@ -113,17 +115,22 @@ func (s *Spool) Done(b Batch) error {
 	if known && (s.active == nil || s.active.number != end.segment) && end.offset >= size {
 		end = position{segment: end.segment + 1}
 	}
-	moved := end != s.done
+	moved := end != s.done || s.unnoted
 	s.mu.Unlock()
-	if moved {
-		if err := s.writeDone(end); err != nil {
-			return fmt.Errorf("spool: done: %w", err)
-		}
+	unnoted := moved && s.writeDone(end) != nil
+	if err := s.advance(end, b.damaged); err != nil {
+		return fmt.Errorf("spool: done: %w", err)
 	}
-	return s.advance(end, b.damaged)
+	if unnoted { // there may be room now
+		unnoted = s.writeDone(end) != nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unnoted = unnoted
+	return nil
 }
 
-// advance takes note of a position that is on disk, and deletes what lies before it.
+// advance moves on to a position, and deletes what lies before it.
 func (s *Spool) advance(end position, damaged []uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -69,6 +69,7 @@ type Spool struct {
 	segments []uint64 // all that are not done, the active one last
 	next     uint64   // number of the next segment
 	done     position
+	unnoted  bool // done is not on disk
 	//bound:exempt as the segments
 	size     map[uint64]int64 // of segments
 	setAside int64            // bytes

@@ -17,7 +17,10 @@ import (
 // comes as somebody else's, and is not to be shown as theirs.
 func (p *Projector) Dying(ctx context.Context, r bus.Record) error {
 	e := &event{ChannelEvent: &pb.ChannelEvent{}}
-	if proto.Unmarshal(r.Value, e.ChannelEvent) != nil || e.GetId() == "" || e.person() == "" {
+	if err := proto.Unmarshal(r.Value, e.ChannelEvent); err != nil {
+		e.ChannelEvent = &pb.ChannelEvent{}
+	}
+	if e.GetId() == "" || e.person() == "" {
 		return nil // it is nobody's
 	}
 	err := p.db.Tx(ctx, func(tx *sql.Tx) error {
