@@ -20,6 +20,10 @@ func crash() scenario {
 				return err
 			}
 			kills, done := min(max(r.size/1000, 3), 40), 0
+			r.sender.lasting = time.Duration(kills) * time.Second // so that they come under load
+			if r.options.parts == real {
+				r.sender.lasting *= 5
+			}
 			k := killer{r: r, victims: r.victims()}
 			err := r.under(ctx, func(ctx context.Context) error {
 				for kill := range kills {
