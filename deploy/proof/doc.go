@@ -19,4 +19,8 @@
 //     the mesh: by the provider's ids and times alone.
 //   - compare: reads every conversation by the API once and counts what differs from the model.
 //   - stream: follows /v1/events, resuming where it was cut off, and notes when each message was shown.
+//
+// For erasing people: guest is somebody who writes and is erased, loot what was copied of a mesh before,
+// keyring every key that could be had afterwards. erased is the scenario; the tests of TestErasure take the
+// promises one by one.
 package main
