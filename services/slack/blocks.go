@@ -1,9 +1,10 @@
 package slack
 
 import (
-	"encoding/json"
 	"strconv"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // block is any block or element of Block Kit, by the fields that carry words
@@ -11,12 +12,12 @@ import (
 type block struct {
 	Type string `json:"type"`
 	// Text is a string in rich text and an object elsewhere; Style a list's word or a text's object.
-	Text     json.RawMessage `json:"text"`
-	Style    json.RawMessage `json:"style"`
-	Fields   []textObject    `json:"fields"`
-	Elements []block         `json:"elements"`
-	Indent   int             `json:"indent"`
-	Offset   int             `json:"offset"`
+	Text     jsontext.Value `json:"text"`
+	Style    jsontext.Value `json:"style"`
+	Fields   []textObject   `json:"fields"`
+	Elements []block        `json:"elements"`
+	Indent   int            `json:"indent"`
+	Offset   int            `json:"offset"`
 
 	UserID      string `json:"user_id"`
 	ChannelID   string `json:"channel_id"`

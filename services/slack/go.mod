@@ -10,6 +10,7 @@ replace (
 )
 
 require (
+	github.com/go-json-experiment/json v1.27.2
 	github.com/slack-go/slack v0.35.0
 	github.com/stretchr/testify v1.12.1
 	pgregory.net/rapid v1.3.0

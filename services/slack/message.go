@@ -9,20 +9,18 @@ import (
 
 // message tells messages, edits, deletions and our own echoes apart. The subtypes that are messages are
 // named; others (joins, topics, pins …) are counted.
-func (n *normaliser) message() {
-	var m message
-	n.decodeEvent(&m)
+func (n *normaliser) message(m *message) {
 	if !isID(m.Channel) {
 		n.fault("message.channel")
 		return
 	}
 	switch m.SubType {
 	case "", "file_share", "me_message", "thread_broadcast", "bot_message":
-		n.posted(&m)
+		n.posted(m)
 	case "message_changed":
-		n.changed(&m)
+		n.changed(m)
 	case "message_deleted":
-		n.deleted(&m, m.DeletedTS, m.PreviousMessage)
+		n.deleted(m, m.DeletedTS, m.PreviousMessage)
 	default:
 		n.unknown("message." + word(m.SubType))
 	}
@@ -135,13 +133,12 @@ func (n *normaliser) deleted(m *message, ts string, before *message) {
 
 // metadataPosted is the echo that surely carries our metadata, whatever the message event has.
 func (n *normaliser) metadataPosted() {
-	var e struct {
+	e := eventOf[struct {
 		AppID     string   `json:"app_id"`
 		ChannelID string   `json:"channel_id"`
 		MessageTS string   `json:"message_ts"`
 		Metadata  metadata `json:"metadata"`
-	}
-	n.decodeEvent(&e)
+	}](n.body)
 	if !n.isOurs("", e.AppID) || e.Metadata.EventType != metadataType {
 		n.unknown("message_metadata_posted.other")
 		return

@@ -28,7 +28,7 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 	if env.Type != "event_callback" {
 		return channel.Result{Unknown: []string{word(env.Type)}}, nil
 	}
-	n := &normaliser{env: env, account: account(env), appID: r.AppID}
+	n := &normaliser{body: r.Body, env: env, account: account(env), appID: r.AppID}
 	n.event()
 	n.result.SignedAt = n.earliest(r)
 	return n.result, nil
@@ -64,6 +64,7 @@ func contentType(r *channel.Request) string {
 
 // normaliser turns the event of one envelope into events of the mesh.
 type normaliser struct {
+	body    []byte
 	env     envelope
 	account string
 	appID   string
@@ -75,35 +76,33 @@ func (n *normaliser) event() {
 		n.fault("team")
 		return
 	}
-	var inner struct {
-		Type string `json:"type"`
-	}
-	if err := decodeObject(n.env.Event, &inner); err != nil {
+	m := n.env.Event
+	if m == nil || m.Type == "" {
 		n.fault("event")
 		return
 	}
-	switch inner.Type {
+	switch m.Type {
 	case "message", "app_mention":
-		n.message()
+		n.message(m)
 	case "message_metadata_posted":
 		n.metadataPosted()
 	case "reaction_added", "reaction_removed":
-		n.reaction(inner.Type)
+		n.reaction(m.Type)
 	case "member_joined_channel":
 		n.memberJoined()
 	case "user_change":
 		n.userChange()
 	case "app_uninstalled":
-		n.revocation(inner.Type)
+		n.revocation(m.Type)
 	case "tokens_revoked":
 		n.tokensRevoked()
 	default:
-		n.unknown(word(inner.Type))
+		n.unknown(word(m.Type))
 	}
 }
 
 func (n *normaliser) reaction(sourceType string) {
-	var e struct {
+	e := eventOf[struct {
 		User     string `json:"user"`
 		Reaction string `json:"reaction"`
 		EventTS  string `json:"event_ts"`
@@ -112,8 +111,8 @@ func (n *normaliser) reaction(sourceType string) {
 			Channel string `json:"channel"`
 			TS      string `json:"ts"`
 		} `json:"item"`
-	}
-	if n.decodeEvent(&e); e.Item.Type != "message" {
+	}](n.body)
+	if e.Item.Type != "message" {
 		n.unknown(sourceType + "." + word(e.Item.Type))
 		return
 	}
@@ -139,13 +138,7 @@ func (n *normaliser) reaction(sourceType string) {
 }
 
 func (n *normaliser) memberJoined() {
-	var e struct {
-		User    string `json:"user"`
-		Team    string `json:"team"`
-		Channel string `json:"channel"`
-		EventTS string `json:"event_ts"`
-	}
-	n.decodeEvent(&e)
+	e := n.env.Event
 	order, ok := parseTS(e.EventTS)
 	if !ok || !isID(e.User) || !isID(e.Channel) || n.env.EventID == "" {
 		n.fault("member_joined_channel")
@@ -163,11 +156,10 @@ func (n *normaliser) memberJoined() {
 }
 
 func (n *normaliser) userChange() {
-	var e struct {
+	e := eventOf[struct {
 		User    slack.User `json:"user"`
 		EventTS string     `json:"event_ts"`
-	}
-	n.decodeEvent(&e)
+	}](n.body)
 	order, ok := parseTS(e.EventTS)
 	if !ok {
 		order = n.eventTime()
@@ -186,12 +178,12 @@ func (n *normaliser) userChange() {
 
 // tokensRevoked is a revocation when it takes a bot's token: the connection lives by that one alone.
 func (n *normaliser) tokensRevoked() {
-	var e struct {
+	e := eventOf[struct {
 		Tokens struct {
 			Bot []string `json:"bot"`
 		} `json:"tokens"`
-	}
-	if n.decodeEvent(&e); len(e.Tokens.Bot) == 0 {
+	}](n.body)
+	if len(e.Tokens.Bot) == 0 {
 		n.unknown("tokens_revoked.user")
 		return
 	}
@@ -217,9 +209,6 @@ func (n *normaliser) eventTime() int64 {
 	}
 	return 0
 }
-
-// decodeEvent fills v with what it knows of the event, which is valid JSON by now.
-func (n *normaliser) decodeEvent(v any) { _ = decode(n.env.Event, v) }
 
 func (n *normaliser) add(e channel.Event) {
 	e.Account = n.account

@@ -51,9 +51,9 @@ func TestMessageAndMentionAreTwoEventsOfOneMessage(t *testing.T) {
 
 func TestTheSameMessageUnderAnotherEventIDIsTheSameEvent(t *testing.T) {
 	n := func(eventID string) channel.Event {
-		var n normaliser
-		n.env.EventID, n.account = eventID, "T1"
-		n.env.Event, _ = json.Marshal(post(nil))
+		n := normaliser{env: envelope{EventID: eventID}, account: "T1"}
+		body, _ := json.Marshal(map[string]any{"event": post(nil)})
+		n.env.Event = eventOf[*message](body)
 		n.event()
 		return n.result.Events[0]
 	}
@@ -133,7 +133,7 @@ func TestOddEventsAreCountedOrFaultsAndNeverErrors(t *testing.T) {
 		unknown, fault []string
 	}{
 		"a type of nobody's":     {event: map[string]any{"type": "Не тип"}, unknown: []string{"other"}},
-		"no type":                {event: map[string]any{}, unknown: []string{"other"}},
+		"no type":                {event: map[string]any{}, fault: []string{"event"}},
 		"a topic":                {event: post(map[string]any{"subtype": "channel_topic"}), unknown: []string{"message.channel_topic"}},
 		"no ts":                  {event: post(map[string]any{"ts": ""}), fault: []string{"message.ts"}},
 		"a ts that is a number":  {event: post(map[string]any{"ts": 1773500965.0002}), fault: []string{"message.ts"}},
@@ -153,6 +153,22 @@ func TestOddEventsAreCountedOrFaultsAndNeverErrors(t *testing.T) {
 			assert.Equal(t, c.fault, result.Faults)
 		})
 	}
+}
+
+func TestNamesAreTakenAsTheyAreWrittenAndOnce(t *testing.T) {
+	normalise := func(event string) (channel.Result, error) {
+		return New(*DefaultConfig(), http.DefaultClient).Normalise(&channel.Request{
+			Header: http.Header{"Content-Type": {"application/json"}},
+			Body:   []byte(`{"type":"event_callback","team_id":"T1","event_id":"Ev1","event":` + event + `}`),
+		})
+	}
+	result, err := normalise(`{"type":"message","channel":"C1","user":"U1","User":"U2","ts":"1773500965.000200","text":"a","Text":"b"}`)
+	require.NoError(t, err)
+	require.Len(t, result.Events, 1)
+	assert.Equal(t, "T1:U1", result.Events[0].Author.Value)
+	assert.Equal(t, "a", result.Events[0].Content.Text)
+	_, err = normalise(`{"type":"message","channel":"C1","user":"U1","user":"U2","ts":"1773500965.000200","text":"a"}`)
+	require.Error(t, err, "two names that differ could be read either way")
 }
 
 func TestTheAccountIsTheInstalledTeam(t *testing.T) {

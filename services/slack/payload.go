@@ -2,19 +2,23 @@ package slack
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
-// envelope is what every event comes in (https://docs.slack.dev/apis/events-api#event-type-structure).
+// envelope is what every event comes in (https://docs.slack.dev/apis/events-api#event-type-structure). Most are
+// messages: Event is read as one at once, and once more where it is something else (see eventOf).
 type envelope struct {
-	Type           string          `json:"type"`
-	TeamID         string          `json:"team_id"`
-	ContextTeamID  string          `json:"context_team_id"`
-	APIAppID       string          `json:"api_app_id"`
-	EventID        string          `json:"event_id"`
-	EventTime      int64           `json:"event_time"`
-	Event          json.RawMessage `json:"event"`
+	Type           string   `json:"type"`
+	TeamID         string   `json:"team_id"`
+	ContextTeamID  string   `json:"context_team_id"`
+	APIAppID       string   `json:"api_app_id"`
+	EventID        string   `json:"event_id"`
+	EventTime      int64    `json:"event_time"`
+	Event          *message `json:"event"`
 	Authorizations []struct {
 		TeamID string `json:"team_id"`
 		UserID string `json:"user_id"`
@@ -92,11 +96,14 @@ type metadata struct {
 // metadataType marks metadata as ours.
 const metadataType = "tributary_message"
 
-// decode reads what v knows. A field of an unexpected type stays empty and fails nothing: Slack adds and
-// changes fields, and a message is not lost for that.
+// lenient: a field of an unexpected type stays empty and fails nothing: Slack adds and changes fields, and a message is not
+// lost for that. A name that stands twice in an object is refused.
+var lenient = json.JoinOptions(jsonv1.ReportErrorsWithLegacySemantics(true), jsontext.AllowInvalidUTF8(true))
+
+// decode reads what v knows.
 func decode(data []byte, v any) error {
-	err := json.Unmarshal(data, v)
-	var odd *json.UnmarshalTypeError
+	err := json.Unmarshal(data, v, lenient)
+	var odd *jsonv1.UnmarshalTypeError
 	if errors.As(err, &odd) {
 		return nil
 	}
@@ -109,4 +116,13 @@ func decodeObject(data []byte, v any) error {
 		return errors.New("slack: not a JSON object")
 	}
 	return decode(data, v)
+}
+
+// eventOf reads the event of an envelope as what it is, where that is no message. The body is valid JSON by now.
+func eventOf[T any](body []byte) T {
+	var env struct {
+		Event T `json:"event"`
+	}
+	_ = decode(body, &env)
+	return env.Event
 }
