@@ -62,11 +62,11 @@ func TestOneTrace(t *testing.T) {
 
 	for name, want := range map[string][]string{
 		"a Slack message and its file": {
-			"slack: POST /webhooks/slack/{ref}", "slack: webhook slack", "slack: publish inbound.slack",
+			"slack: POST /webhooks/slack/{ref}", "slack: publish inbound.slack",
 			"conversation: project event tributary.message", "slack: fetch slack", "conversation: project event tributary.attachment",
 		},
 		"a text message and its picture": {
-			"sms: POST /webhooks/sms/{ref}", "sms: webhook sms", "sms: publish inbound.sms",
+			"sms: POST /webhooks/sms/{ref}", "sms: publish inbound.sms",
 			"conversation: project event tributary.message", "sms: fetch sms", "conversation: project event tributary.attachment",
 		},
 		"a reply over Slack": {

@@ -50,7 +50,7 @@ func (r *run) publishHolders(ctx context.Context) error {
 		}
 		msgs = append(msgs, bus.Message{
 			Topic: holdersTopic().Name, Key: s.name, Value: value,
-			Headers: telemetry.EventHeaders(ctx, s.name, "tributary.holder", s.name, r.p.Clock.NowMicros()),
+			Headers: telemetry.EventHeaders(telemetry.Inject(ctx, nil), s.name, "tributary.holder", s.name, r.p.Clock.NowMicros()),
 		})
 	}
 	if len(msgs) > 0 {

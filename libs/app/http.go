@@ -14,9 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
-	"go.opentelemetry.io/otel/propagation"
-
 	"tributary.dev/libs/endpointx"
 	"tributary.dev/libs/telemetry"
 )
@@ -89,31 +86,24 @@ func (r *run) route(s *service, route Route) http.Handler {
 		h = r.directory.Middleware(h)
 	}
 	h = r.deadlines(route.Stream, h)
-	h = withTelemetry(s.telemetry, h)
-	// A stranger's trace is linked, not continued.
-	return otelhttp.NewHandler(h, route.Pattern,
-		otelhttp.WithTracerProvider(s.telemetry.TracerProvider()),
-		otelhttp.WithMeterProvider(s.telemetry.MeterProvider()),
-		otelhttp.WithPropagators(propagation.TraceContext{}),
-		otelhttp.WithPublicEndpointFn(func(*http.Request) bool { return true }),
-		otelhttp.WithSpanNameFormatter(func(pattern string, _ *http.Request) string { return pattern }),
-	)
+	return s.telemetry.Server(route.Pattern, recovered(h))
 }
 
-func withTelemetry(t *telemetry.Telemetry, next http.Handler) http.Handler {
+// recovered answers 500 where a handler panics.
+func recovered(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := telemetry.With(r.Context(), t)
 		defer func() {
+			ctx := r.Context()
 			v := recover()
 			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) { // the answer is cut off, and must not look whole
 				panic(v)
 			}
 			if v != nil {
-				t.Log.ErrorContext(ctx, "panic", "route", r.Pattern, "value_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+				telemetry.From(ctx).Log.ErrorContext(ctx, "panic", "route", r.Pattern, "value_type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 				endpointx.WriteProblem(ctx, w, errors.New("app: the handler panicked"))
 			}
 		}()
-		next.ServeHTTP(w, r.WithContext(ctx))
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -138,14 +128,13 @@ func (r *run) deadlines(stream bool, next http.Handler) http.Handler {
 	})
 }
 
-// identified gives each request an id, answered as X-Request-Id and written in its log lines.
+// identified gives each request an id, answered as X-Request-Id; a route's log lines and problems name it.
 func identified(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var id [8]byte
 		_, _ = rand.Read(id[:])
-		name := hex.EncodeToString(id[:])
-		w.Header().Set("X-Request-Id", name)
-		next.ServeHTTP(w, r.WithContext(telemetry.WithRequestID(r.Context(), name)))
+		w.Header().Set("X-Request-Id", hex.EncodeToString(id[:]))
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -213,7 +213,7 @@ func (i *inbound) publish(ctx context.Context, events ...*pb.ChannelEvent) error
 		}
 		msgs[n] = bus.Message{
 			Topic: inboundTopic(i.channel), Key: eventKey(event), Value: value,
-			Headers: telemetry.EventHeaders(ctx, event.GetId(), "tributary."+eventType(event), "tributary/"+i.channel, event.GetReceivedAtUs()),
+			Headers: telemetry.EventHeaders(telemetry.Inject(ctx, nil), event.GetId(), "tributary."+eventType(event), "tributary/"+i.channel, event.GetReceivedAtUs()),
 		}
 	}
 	return i.bus.Publish(ctx, msgs...)

@@ -69,8 +69,11 @@ func (in *Ingress) publishWithin(ctx context.Context, outcomes []outcome) error 
 }
 
 func (in *Ingress) publish(ctx context.Context, msgs []bus.Message) error {
-	ctx, span := in.Telemetry.Tracer.Start(ctx, "publish "+in.topic, trace.WithSpanKind(trace.SpanKindProducer))
-	defer span.End()
+	if trace.SpanFromContext(ctx).IsRecording() {
+		var span trace.Span
+		ctx, span = in.Telemetry.Tracer.Start(ctx, "publish "+in.topic, trace.WithSpanKind(trace.SpanKindProducer))
+		defer span.End()
+	}
 	return in.Publisher.Publish(ctx, msgs...)
 }
 
@@ -92,7 +95,7 @@ func (in *Ingress) counted(ctx context.Context, outcomes []outcome) {
 		case o.erased:
 			in.metrics.add(ctx, in.metrics.erased, 1)
 		case o.fault == "":
-			in.metrics.add(ctx, in.metrics.published, 1, typed(string(o.typ)))
+			in.metrics.publishedOne(ctx, o.typ)
 		}
 	}
 }

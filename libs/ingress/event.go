@@ -40,7 +40,7 @@ func (in *Ingress) seal(ctx context.Context, items []item) ([]outcome, error) {
 	}
 	for i := range items {
 		if outcomes[i].fault == "" {
-			outcomes[i] = in.sealOne(ctx, &items[i], p)
+			outcomes[i] = in.sealOne(&items[i], p)
 		}
 	}
 	return outcomes, nil
@@ -84,7 +84,7 @@ func (it *item) faulty() string {
 	return ""
 }
 
-func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
+func (in *Ingress) sealOne(it *item, p people) outcome {
 	o := outcome{typ: it.Event.Type}
 	if it.Made != nil {
 		made := &pb.ChannelEvent{}
@@ -92,7 +92,7 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
 			o.fault = "undecodable"
 			return o
 		}
-		return in.addressed(ctx, it, made, o)
+		return in.addressed(it, made, o)
 	}
 	b := builder{item: it, in: in}
 	for _, id := range it.persons() {
@@ -122,11 +122,11 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) outcome {
 		o.fault = "unsealable"
 		return o
 	}
-	return in.addressed(ctx, it, event, o)
+	return in.addressed(it, event, o)
 }
 
 // addressed makes the message of an event.
-func (in *Ingress) addressed(ctx context.Context, it *item, event *pb.ChannelEvent, o outcome) outcome {
+func (in *Ingress) addressed(it *item, event *pb.ChannelEvent, o outcome) outcome {
 	value, err := proto.Marshal(event)
 	if err != nil {
 		o.fault = "invalid_text" // an id that is not UTF-8
@@ -142,7 +142,7 @@ func (in *Ingress) addressed(ctx context.Context, it *item, event *pb.ChannelEve
 	}
 	o.msg = bus.Message{
 		Topic: in.topic, Key: key, Value: value,
-		Headers: telemetry.EventHeaders(telemetry.Extract(ctx, it.Trace), event.GetId(),
+		Headers: telemetry.EventHeaders(it.Trace, event.GetId(),
 			"tributary."+strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_")),
 			"tributary/"+in.Adapter.Name(), event.GetOrderUs()),
 	}

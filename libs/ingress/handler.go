@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx/problem"
@@ -21,8 +22,7 @@ import (
 // ServeHTTP takes one request in: /webhooks/<channel>/{ref}.
 func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A provider that hangs up gets no answer, but what it sent is kept all the same.
-	ctx, span := in.Telemetry.Tracer.Start(context.WithoutCancel(r.Context()), "webhook "+in.Adapter.Name())
-	defer span.End()
+	ctx := context.WithoutCancel(r.Context())
 	reply, err := in.take(ctx, w, r)
 	if err != nil {
 		code := "internal"
@@ -30,12 +30,12 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if errors.As(err, &p) {
 			code = p.Code
 		}
-		span.SetAttributes(attribute.String("tributary.refused_code", code))
+		trace.SpanFromContext(ctx).SetAttributes(attribute.String("tributary.refused_code", code))
 		in.metrics.add(ctx, in.metrics.refused, 1, reason(code))
 		problem.Write(ctx, w, err)
 		return
 	}
-	in.metrics.add(ctx, in.metrics.accepted, 1)
+	in.metrics.accepted.Add(ctx, 1, in.metrics.ofChannel)
 	if reply.ContentType != "" {
 		w.Header().Set("Content-Type", reply.ContentType)
 	}
@@ -108,7 +108,7 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 	for _, class := range result.Faults {
 		in.metrics.add(ctx, in.metrics.faults, 1, reason(class))
 	}
-	trace := telemetry.Inject(ctx, nil)
+	traced := telemetry.Inject(ctx, nil)
 	items := func(events []channel.Event) (known []item, unknown []channel.Event) {
 		for _, e := range events {
 			conn, ok := in.connection(from, e)
@@ -120,7 +120,7 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 			default:
 				known = append(known, item{
 					Workspace: conn.GetWorkspaceId(), Connection: conn.GetId(), Event: legible(e),
-					ReceivedAt: received, SignedAt: result.SignedAt, Trace: trace,
+					ReceivedAt: received, SignedAt: result.SignedAt, Trace: traced,
 				})
 			}
 		}
@@ -153,7 +153,7 @@ func (in *Ingress) body(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 	// Not every ResponseWriter has deadlines; the server's own then counts.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(in.cfg.BodyTimeout))
 	//bound:limit the body of a webhook | the channel's body_limit | 413
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, in.Features.BodyLimit))
+	body, err := readAll(http.MaxBytesReader(w, r.Body, in.Features.BodyLimit), r.ContentLength)
 	var limit *http.MaxBytesError
 	switch {
 	case err == nil:
@@ -164,6 +164,16 @@ func (in *Ingress) body(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 		return nil, refused(http.StatusRequestTimeout, "slow", "The body took too long")
 	}
 	return nil, refused(http.StatusBadRequest, "incomplete", "The body ended early")
+}
+
+// readAll reads r, which is said to have size bytes; less than 0: nobody knows.
+func readAll(r io.Reader, size int64) ([]byte, error) {
+	if size < 0 {
+		return io.ReadAll(r)
+	}
+	body := make([]byte, size)
+	_, err := io.ReadFull(r, body)
+	return body, err
 }
 
 // source is what a ref names.

@@ -9,20 +9,29 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/ingress/spool"
 )
 
 // metrics of one channel's ingress: counts by reason and type, never by person or account.
 type metrics struct {
-	channel                                                   attribute.KeyValue
+	channel attribute.KeyValue
+	// Labels of what every request counts, made once.
+	ofChannel metric.MeasurementOption
+	ofType    map[channel.Type]metric.MeasurementOption
+
 	accepted, refused, unknown, faults, published, spooled    metric.Int64Counter
 	drained, setAside, unconnected, noSubject, erased, damage metric.Int64Counter
 	registered                                                metric.Registration
 }
 
-func newMetrics(meter metric.Meter, channel string, s *spool.Spool, c *clock.Clock) (*metrics, error) {
-	m := &metrics{channel: attribute.String("channel", channel)}
+func newMetrics(meter metric.Meter, name string, s *spool.Spool, c *clock.Clock) (*metrics, error) {
+	m := &metrics{channel: attribute.String("channel", name), ofType: map[channel.Type]metric.MeasurementOption{}}
+	m.ofChannel = metric.WithAttributes(m.channel)
+	for t := range eventTypes {
+		m.ofType[t] = metric.WithAttributes(m.channel, typed(string(t)))
+	}
 	var faults []error
 	for _, counter := range []struct {
 		into              *metric.Int64Counter
@@ -56,10 +65,19 @@ func newMetrics(meter metric.Meter, channel string, s *spool.Spool, c *clock.Clo
 		segments, aside := s.Bytes()
 		o.ObserveInt64(size, segments, metric.WithAttributes(m.channel, attribute.String("part", "entries")))
 		o.ObserveInt64(size, aside, metric.WithAttributes(m.channel, attribute.String("part", "aside")))
-		o.ObserveFloat64(lag, spoolLag(s, c).Seconds(), metric.WithAttributes(m.channel))
+		o.ObserveFloat64(lag, spoolLag(s, c).Seconds(), m.ofChannel)
 		return nil
 	}, size, lag)
 	return m, err
+}
+
+// publishedOne counts an event of ours, or one that Report was given.
+func (m *metrics) publishedOne(ctx context.Context, t channel.Type) {
+	labels, ok := m.ofType[t]
+	if !ok {
+		labels = metric.WithAttributes(m.channel, typed(string(t)))
+	}
+	m.published.Add(ctx, 1, labels)
 }
 
 func (m *metrics) add(ctx context.Context, counter metric.Int64Counter, n int, labels ...attribute.KeyValue) {

@@ -6,7 +6,7 @@
 //     address, a number, a key or a quotation; errors of other people's packages show as their type and
 //     code, never as their text.
 //   - Spans keep the attributes of a closed list and lose error texts and stack traces.
-//   - Metrics carry no host names of callers.
+//   - Spans and durations of servers carry their route, never an address, path or name of a caller.
 //
 // It sets no globals: two services in one process have a Telemetry each (For), with one /metrics.
 package telemetry

@@ -24,17 +24,20 @@ func Extract(ctx context.Context, headers []bus.Header) context.Context {
 }
 
 // EventHeaders are the headers of a protobuf CloudEvent in the Kafka binding's binary mode (CloudEvents
-// 1.0, Kafka Protocol Binding, 3.2), and the trace of ctx. timeMicros is UTC since 1970.
-func EventHeaders(ctx context.Context, id, typ, source string, timeMicros int64) []bus.Header {
-	return Inject(ctx, []bus.Header{
-		{Key: "ce_specversion", Value: []byte("1.0")},
-		{Key: "ce_id", Value: []byte(id)},
-		{Key: "ce_type", Value: []byte(typ)},
-		{Key: "ce_source", Value: []byte(source)},
-		{Key: "ce_time", Value: []byte(time.UnixMicro(timeMicros).UTC().Format(time.RFC3339Nano))},
-		{Key: "content-type", Value: []byte("application/protobuf")},
-	})
+// 1.0, Kafka Protocol Binding, 3.2), and then those of a trace (see Inject). timeMicros is UTC since 1970.
+func EventHeaders(trace []bus.Header, id, typ, source string, timeMicros int64) []bus.Header {
+	headers := make([]bus.Header, 0, 6+len(trace))
+	return append(append(headers,
+		bus.Header{Key: "ce_specversion", Value: specVersion},
+		bus.Header{Key: "ce_id", Value: []byte(id)},
+		bus.Header{Key: "ce_type", Value: []byte(typ)},
+		bus.Header{Key: "ce_source", Value: []byte(source)},
+		bus.Header{Key: "ce_time", Value: time.UnixMicro(timeMicros).UTC().AppendFormat(nil, time.RFC3339Nano)},
+		bus.Header{Key: "content-type", Value: contentType},
+	), trace...)
 }
+
+var specVersion, contentType = []byte("1.0"), []byte("application/protobuf")
 
 // carrier makes headers a propagation.TextMapCarrier.
 type carrier []bus.Header

@@ -5,7 +5,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"go.opentelemetry.io/otel/attribute"
 	promexporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -36,16 +35,6 @@ func (p *process) meterProvider(service string) (metric.MeterProvider, error) {
 	}
 	return sdkmetric.NewMeterProvider(
 		sdkmetric.WithReader(exporter),
-		sdkmetric.WithView(withoutCallersHost()),
 		sdkmetric.WithCardinalityLimit(maxSeries),
 	), nil
-}
-
-// withoutCallersHost drops what a caller chooses by its Host header: it would let anybody make series
-// without bound.
-func withoutCallersHost() sdkmetric.View {
-	return sdkmetric.NewView(
-		sdkmetric.Instrument{Name: "http.server.*"},
-		sdkmetric.Stream{AttributeFilter: attribute.NewDenyKeysFilter("server.address", "server.port")},
-	)
 }

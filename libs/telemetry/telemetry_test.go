@@ -193,17 +193,49 @@ func TestMetricsOfAllServicesOfAProcessOnOnePage(t *testing.T) {
 	require.Contains(t, w.Body.String(), "go_goroutines")
 }
 
-func TestMetricsDropTheCallersHost(t *testing.T) {
-	tel, err := New(Config{Service: "x", LogOutput: io.Discard})
+func TestAServersSpanAndDurationAreTheRoutesAlone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "traces")
+	tel, err := New(Config{Service: "x", LogOutput: io.Discard, TraceFile: file})
 	require.NoError(t, err)
-	h, err := tel.Meter.Float64Histogram("http.server.request.duration")
-	require.NoError(t, err)
-	h.Record(t.Context(), 1, metric.WithAttributes(attribute.String("server.address", words)))
+	served := tel.Server("GET /v1/things/{id}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		require.Same(t, tel, From(r.Context()))
+		require.Equal(t, "id-1", RequestID(r.Context()))
+		require.NoError(t, http.NewResponseController(w).Flush())
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	r := httptest.NewRequest(http.MethodGet, "/v1/things/"+words+"?q="+words, nil)
+	r.Host = words + ".example"
+	r.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	r.Header.Set("User-Agent", words)
 	w := httptest.NewRecorder()
-	tel.MetricsHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	require.Contains(t, w.Body.String(), "http_server_request_duration")
-	requireNoCanary(t, w.Body.String())
+	w.Header().Set("X-Request-Id", "id-1")
+	served.ServeHTTP(&unwritten{w}, r)
+
+	page := httptest.NewRecorder()
+	tel.MetricsHandler().ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.Contains(t, page.Body.String(), `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="418",http_route="/v1/things/{id}",service="x",url_scheme="http"} 1`)
+	requireNoCanary(t, page.Body.String())
+
+	require.NoError(t, tel.Close(t.Context()))
+	spans, err := os.ReadFile(file)
+	require.NoError(t, err)
+	requireNoCanary(t, string(spans))
+	var span struct {
+		Name        string
+		SpanContext struct{ TraceID string }
+		Links       []struct{ SpanContext struct{ TraceID string } }
+	}
+	require.NoError(t, json.Unmarshal(spans, &span))
+	require.Equal(t, "GET /v1/things/{id}", span.Name)
+	require.Len(t, span.Links, 1)
+	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", span.Links[0].SpanContext.TraceID)
+	require.NotEqual(t, span.Links[0].SpanContext.TraceID, span.SpanContext.TraceID, "linked, not continued")
 }
+
+// unwritten takes a status only once, as a server's writer does, and can flush.
+type unwritten struct{ *httptest.ResponseRecorder }
+
+func (u *unwritten) Flush() {}
 
 func TestLabelsFromOutsideMakeNoSeriesWithoutEnd(t *testing.T) {
 	tel, err := New(Config{Service: "x", LogOutput: io.Discard})
@@ -223,7 +255,7 @@ func TestHeadersCarryTheTrace(t *testing.T) {
 	tel, err := New(Config{Service: "x", LogOutput: io.Discard})
 	require.NoError(t, err)
 	ctx, span := tel.Tracer.Start(t.Context(), "in")
-	headers := EventHeaders(ctx, "e1", "tributary.message", "slack", 1_700_000_000_000_001)
+	headers := EventHeaders(Inject(ctx, nil), "e1", "tributary.message", "slack", 1_700_000_000_000_001)
 	values := map[string]string{}
 	for _, h := range headers {
 		values[h.Key] = string(h.Value)

@@ -133,7 +133,7 @@ func (r *relay) publishMarked(ctx context.Context) (n int, err error) {
 		id := uuid.NewString()
 		msgs[i] = bus.Message{
 			Topic: m.topic, Key: m.key, Value: m.value,
-			Headers: telemetry.EventHeaders(ctx, id, "tributary."+m.topic, "tributary/connect", r.clock.NowMicros()),
+			Headers: telemetry.EventHeaders(telemetry.Inject(ctx, nil), id, "tributary."+m.topic, "tributary/connect", r.clock.NowMicros()),
 		}
 	}
 	if err := r.bus.Publish(ctx, msgs...); err != nil {

@@ -72,10 +72,10 @@ func Write(ctx context.Context, w http.ResponseWriter, err error) {
 		}
 		telemetry.From(ctx).Log.Log(ctx, level, "request failed", "status", p.Status, "code", p.Code, "error", err)
 	}
-	write(ctx, w, p)
+	write(w, p)
 }
 
-func write(ctx context.Context, w http.ResponseWriter, p *Problem) {
+func write(w http.ResponseWriter, p *Problem) {
 	title := p.Title
 	if title == "" {
 		title = http.StatusText(p.Status)
@@ -84,7 +84,7 @@ func write(ctx context.Context, w http.ResponseWriter, p *Problem) {
 	// A struct of strings always encodes.
 	_ = json.NewEncoder(&buf).Encode(body{
 		Type: "urn:tributary:problem:" + p.Code, Title: title, Status: p.Status, Code: p.Code,
-		Detail: p.Detail, Fields: p.Fields, RequestID: telemetry.RequestID(ctx),
+		Detail: p.Detail, Fields: p.Fields, RequestID: w.Header().Get("X-Request-Id"),
 	})
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")

@@ -143,7 +143,7 @@ func (r *Relay) publishPartition(ctx context.Context, topic string, partition in
 		var batch []bus.Message
 		size := 0
 		for _, e := range entries {
-			m := message(ctx, topic, e.entries[e.at], e.createdUS)
+			m := message(topic, e.entries[e.at], e.createdUS)
 			size += m.Size()
 			if len(batch) == batchEntries || len(batch) > 0 && size > bus.MaxBatchBytes {
 				break
@@ -180,7 +180,7 @@ func (r *Relay) mark(ctx context.Context, ids []string) error {
 }
 
 // message makes of an entry what is published: where the payload has a position, it carries the entry's.
-func message(ctx context.Context, topic string, e store.Placed, createdUS int64) bus.Message {
+func message(topic string, e store.Placed, createdUS int64) bus.Message {
 	value := e.GetPayload()
 	switch {
 	case strings.HasPrefix(topic, "outbound."):
@@ -188,11 +188,12 @@ func message(ctx context.Context, topic string, e store.Placed, createdUS int64)
 	case topic == store.TopicConversations:
 		value = placed(value, &pb.ConversationEvent{}, e.Position)
 	}
+	var trace []bus.Header
 	if e.GetTraceparent() != "" {
-		ctx = telemetry.Extract(ctx, []bus.Header{{Key: "traceparent", Value: []byte(e.GetTraceparent())}})
+		trace = []bus.Header{{Key: "traceparent", Value: []byte(e.GetTraceparent())}}
 	}
 	return bus.Message{Topic: topic, Key: e.GetKey(), Value: value,
-		Headers: telemetry.EventHeaders(ctx, e.GetId(), "tributary."+e.GetType(), "tributary/conversation", createdUS)}
+		Headers: telemetry.EventHeaders(trace, e.GetId(), "tributary."+e.GetType(), "tributary/conversation", createdUS)}
 }
 
 // placed adds a position to an encoded message, which has none: its fields may stand in any order.
