@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -16,12 +17,18 @@ import (
 	"tributary.dev/libs/telemetry"
 )
 
+// heapFloor bytes are allocated and never touched, so they take no memory: the garbage collector counts them as live and
+// waits for as much garbage. Without them a service, whose live heap is small, collects a hundred times a second under
+// load, which costs a sixth of its processor time.
+const heapFloor = 24 << 20
+
 // Run builds the units' services and runs them until ctx ends, then stops them. It returns an error where
 // something could not be started, or had to be left behind when stopping took too long; whatever was
 // started is stopped in both cases.
 func (p *Platform) Run(ctx context.Context, units ...Unit) (err error) {
 	r := &run{p: p, directory: access.NewDirectory(p.Bus, p.Clock.Now)}
 	defer func() { err = errors.Join(err, r.unwind()) }()
+	defer runtime.KeepAlive(make([]byte, heapFloor))
 	if err := r.build(ctx, units); err != nil {
 		return err
 	}
