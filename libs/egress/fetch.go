@@ -45,7 +45,7 @@ type fetcher struct {
 
 const (
 	// fetchGather: what is to be fetched is there a moment later, and most events name nothing to fetch.
-	fetchGather = 250 * time.Millisecond
+	fetchGather = 500 * time.Millisecond
 	// fetchPause is the first of the pauses between tries; each is twice the last.
 	//bound:retry fetching an attachment or profile | {Config.FetchTries} tries, {} apart and twice as long each time | the attachment failed; the profile is asked for again later
 	fetchPause = 500 * time.Millisecond

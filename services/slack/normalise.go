@@ -58,7 +58,11 @@ func normaliseForm(r *channel.Request) (channel.Result, error) {
 }
 
 func contentType(r *channel.Request) string {
-	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	field := r.Header.Get("Content-Type")
+	if field == "application/json" { // as Slack writes it
+		return field
+	}
+	mediaType, _, _ := mime.ParseMediaType(field)
 	return mediaType
 }
 

@@ -45,9 +45,12 @@ func (a *Adapter) Verify(r *channel.Request, secrets channel.Secrets) error {
 	return unverified("signature_wrong")
 }
 
+// maxHandshake is more than a handshake has: a token, a word and a challenge.
+const maxHandshake = 512
+
 // Challenge answers url_verification, by which Slack proves that a webhook's address is the app's.
 func (a *Adapter) Challenge(r *channel.Request, _ channel.Secrets) (channel.Reply, bool, error) {
-	if r.Method != http.MethodPost || contentType(r) != "application/json" || !bytes.Contains(r.Body, []byte(`"url_verification"`)) {
+	if r.Method != http.MethodPost || len(r.Body) > maxHandshake || contentType(r) != "application/json" || !bytes.Contains(r.Body, []byte(`"url_verification"`)) {
 		return channel.Reply{}, false, nil
 	}
 	var ask struct {
