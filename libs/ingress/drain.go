@@ -99,7 +99,8 @@ func (in *Ingress) bringHome(ctx context.Context, records []spool.Record) error 
 		return err
 	}
 	if len(records) == 1 {
-		return in.setAside(ctx, records[0].At, records[0].Data, "refused")
+		in.putAside(ctx, records[0], "refused")
+		return nil
 	}
 	half := len(records) / 2
 	if err := in.bringHome(ctx, records[:half]); err != nil {
@@ -143,9 +144,7 @@ func (in *Ingress) bringAll(ctx context.Context, records []spool.Record) error {
 	}
 	for i, d := range drained {
 		if d.fault != "" {
-			if err := in.setAside(ctx, records[i].At, records[i].Data, d.fault); err != nil {
-				return err
-			}
+			in.putAside(ctx, records[i], d.fault)
 		}
 	}
 	in.counted(ctx, outcomes)
@@ -198,6 +197,15 @@ func (in *Ingress) open(ctx context.Context, records []spool.Record) ([]opened, 
 	return out, nil
 }
 
+// putAside sets a record of the spool aside, whatever becomes of it: where there is no room for it by itself, with
+// its segment. Nothing behind it waits.
+func (in *Ingress) putAside(ctx context.Context, r spool.Record, why string) {
+	if in.setAside(ctx, r.At, r.Data, why) != nil {
+		in.spool.KeepSegment(r)
+		in.alarm(ctx, why)
+	}
+}
+
 // setAside keeps an entry where nothing reads it, says why, and alarms.
 func (in *Ingress) setAside(ctx context.Context, at time.Time, entry []byte, why string) error {
 	e := &pb.SpoolEntry{}
@@ -210,9 +218,13 @@ func (in *Ingress) setAside(ctx context.Context, at time.Time, entry []byte, why
 	if err := in.spool.SetAside(at, entry); err != nil {
 		return err
 	}
+	in.alarm(ctx, why)
+	return nil
+}
+
+func (in *Ingress) alarm(ctx context.Context, why string) {
 	in.metrics.add(ctx, in.metrics.setAside, 1, reason(why))
 	in.Telemetry.Log.ErrorContext(ctx, "ingress: an event was set aside", "channel", in.Adapter.Name(), "reason", why)
-	return nil
 }
 
 // dataFault tells whether trying the same again can't help.

@@ -325,6 +325,20 @@ func TestFaultsOfTheDataAreSetAsideAndDelayNone(t *testing.T) {
 		require.Subset(t, why, map[string]bool{"unknown_type": true, "refused": true, "key_lost": true, "": true})
 		require.Zero(t, spooled(t, m))
 	})
+	t.Run("in the spool, where there is no room aside", func(t *testing.T) {
+		m := newMesh(t)
+		m.Publisher.SetAway(true)
+		require.Equal(t, http.StatusOK, post(t, m, direct("a1", "1"), channel.Event{Type: "riddle", Account: "a1", Key: "r"}, direct("a1", "2")))
+		m.Publisher.SetAway(false)
+		folder := filepath.Join(m.Config().DataDir, "spool", "aside")
+		for number := 2; number < 9; number++ { // no such file can be made
+			require.NoError(t, os.Mkdir(filepath.Join(folder, fmt.Sprintf("%012d.segment", number)), 0o700))
+		}
+		require.NoError(t, m.Flush(t.Context()))
+		require.Len(t, m.Publisher.Messages(), 2, "nothing is published again, and nothing waits")
+		require.FileExists(t, filepath.Join(folder, fmt.Sprintf("%012d.segment", 1)))
+		require.Zero(t, spooled(t, m))
+	})
 	t.Run("a spool key that is gone", func(t *testing.T) {
 		m := newMesh(t)
 		m.Publisher.SetAway(true)

@@ -59,3 +59,26 @@ func TestADiskThatIsFullIsDrainedAllTheSame(t *testing.T) {
 	require.Zero(t, segments)
 	require.NoError(t, s.Close())
 }
+
+// TestWhatCantBeSetAsideIsKeptWithItsSegment: no room is taken by it, and what is behind it does not wait.
+func TestWhatCantBeSetAsideIsKeptWithItsSegment(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	want := fill(t, s, 4)
+	b, err := s.Next(2, 1<<20)
+	require.NoError(t, err)
+	s.KeepSegment(b.Records[0])
+	require.NoError(t, s.Done(b))
+	require.NoError(t, s.Close())
+
+	s = open(t, dir) // which knows it still
+	require.Equal(t, want[2:], drain(t, s))
+	left, aside := s.Bytes()
+	require.Zero(t, left)
+	require.Positive(t, aside)
+	require.NoError(t, s.Close())
+	for name := range segments(t, filepath.Join(dir, "aside")) {
+		require.NoError(t, os.Rename(filepath.Join(dir, "aside", name), filepath.Join(dir, name)))
+	}
+	require.Equal(t, want[0], drain(t, open(t, dir))[0], "put back it is read again")
+}

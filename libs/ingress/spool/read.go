@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,8 @@ import (
 type Record struct {
 	At   time.Time
 	Data []byte
+
+	segment uint64
 }
 
 // Batch is what Next gave out.
@@ -77,6 +80,7 @@ func (s *Spool) readSegment(b *Batch, max int, maxBytes int64, bytes *int64) err
 			return err
 		}
 		if ok {
+			rec.segment = number
 			b.Records = append(b.Records, rec)
 			b.end.offset = end
 			*bytes += int64(len(rec.Data))
@@ -117,12 +121,12 @@ func (s *Spool) Done(b Batch) error {
 	}
 	moved := end != s.done || s.unnoted
 	s.mu.Unlock()
-	unnoted := moved && s.writeDone(end) != nil
+	unnoted := moved && s.writeDone(end, b.damaged) != nil
 	if err := s.advance(end, b.damaged); err != nil {
 		return fmt.Errorf("spool: done: %w", err)
 	}
 	if unnoted { // there may be room now
-		unnoted = s.writeDone(end) != nil
+		unnoted = s.writeDone(end, b.damaged) != nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,30 +206,47 @@ func (s *Spool) SetAside(at time.Time, data []byte) error {
 	return nil
 }
 
+// KeepSegment has the segment of a record that Next gave out kept aside, whole, once it is done, as one that is
+// damaged is: for what can't be set aside by itself because there is no room. To be called before Done.
+func (s *Spool) KeepSegment(r Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.damagedSegments[r.segment] = true
+}
+
 func (s *Spool) asidePath(number uint64) string {
 	return filepath.Join(s.cfg.Dir, "aside", filepath.Base(s.path(number)))
 }
 
-// readDone is the position of the last Done; the zero position where it can't be read, which only gives
-// records out again.
-func (s *Spool) readDone() (p position) {
+// readDone is the position of the last Done, and whether its segment is to be kept; the zero position where it
+// can't be read, which only gives records out again.
+func (s *Spool) readDone() (p position, keep bool) {
 	text, err := os.ReadFile(filepath.Join(s.cfg.Dir, "done"))
 	if err != nil {
-		return position{}
+		return position{}, false
 	}
 	if _, err := fmt.Sscanf(string(text), "%d %d", &p.segment, &p.offset); err != nil || p.offset < 0 {
-		return position{}
+		return position{}, false
 	}
-	return p
+	return p, bytes.HasSuffix(text, []byte(keepMark))
 }
 
-func (s *Spool) writeDone(p position) error {
+// keepMark ends the note of what is done of a segment that is to be kept aside.
+const keepMark = " keep\n"
+
+func (s *Spool) writeDone(p position, damaged []uint64) error {
+	s.mu.Lock()
+	mark := "\n"
+	if s.damagedSegments[p.segment] || slices.Contains(damaged, p.segment) {
+		mark = keepMark
+	}
+	s.mu.Unlock()
 	path := filepath.Join(s.cfg.Dir, "done")
 	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(file, "%d %d\n", p.segment, p.offset)
+	_, err = fmt.Fprintf(file, "%d %d%s", p.segment, p.offset, mark)
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}

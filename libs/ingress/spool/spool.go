@@ -323,7 +323,10 @@ func (s *Spool) abandon(active *segment) {
 
 // load finds what an earlier process left.
 func (s *Spool) load() error {
-	s.done = s.readDone()
+	done, keep := s.readDone()
+	if s.done = done; keep {
+		s.damagedSegments[done.segment] = true
+	}
 	entries, err := os.ReadDir(s.cfg.Dir)
 	if err != nil {
 		return err
