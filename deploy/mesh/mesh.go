@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -93,14 +94,16 @@ func (m *Mesh) profile() {
 	}
 }
 
-// FreeAddress is a loopback port that nobody listens on.
+// FreeAddress is a loopback port that nobody listens on, and below those that systems give to connections: none
+// takes it while who listens there is killed and started again.
 func FreeAddress() (url, address string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err) // a machine without a free port
+	for {
+		address = fmt.Sprintf("127.0.0.1:%d", 25_000+rand.IntN(7_000))
+		if l, err := net.Listen("tcp", address); err == nil {
+			defer l.Close()
+			return "http://" + address, address
+		}
 	}
-	defer l.Close()
-	return "http://" + l.Addr().String(), l.Addr().String()
 }
 
 // Start starts every process that does not run and waits until each is ready.

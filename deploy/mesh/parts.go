@@ -68,7 +68,7 @@ func OwnParts(ctx context.Context, folder string, doors int) (p *Parts, err erro
 		return nil, err
 	}
 	p = &Parts{}
-	env := append(os.Environ(), "TRIBUTARY_SERVICES="+folder, "TRIBUTARY_SERVICES_PORT="+strconv.Itoa(21_000+10*rand.IntN(1000)))
+	env := append(os.Environ(), "TRIBUTARY_SERVICES="+folder, "TRIBUTARY_SERVICES_PORT="+strconv.Itoa(20_000+10*rand.IntN(500)))
 	defer func() {
 		if err == nil {
 			return
