@@ -41,12 +41,13 @@ demo: ## Show the whole way of a message, and an erasure with proof (PARTS=real:
 N ?=
 SEED ?=
 SCENARIO ?=
+PROOF = bin/proof -bin bin -parts "$(PARTS)" $(if $(N),-n $(N)) $(if $(SEED),-seed $(SEED)) $(if $(SCENARIO),-scenario "$(SCENARIO)")
 
 .PHONY: proof
 proof: ## Do harm to a mesh and compare what it shows (N=, SEED=, SCENARIO=crash,replay, PARTS=real)
+	@go build -o bin/ ./deploy/proof && $(PROOF) -list >/dev/null
 	@if [ "$(PARTS)" = real ]; then $(MAKE) --no-print-directory services; . $(SERVICES_ENV); fi; \
-	go build -o bin/ $(if $(filter real,$(PARTS)),$(SERVICE_COMMANDS),./services/standalone/cmd/tributary) ./deploy/proof && \
-	bin/proof -bin bin -parts "$(PARTS)" $(if $(N),-n $(N)) $(if $(SEED),-seed $(SEED)) $(if $(SCENARIO),-scenario "$(SCENARIO)")
+	go build -o bin/ $(if $(filter real,$(PARTS)),$(SERVICE_COMMANDS),./services/standalone/cmd/tributary) && exec $(PROOF)
 
 .PHONY: test
 test: ## Run every test; on Kafka and PostgreSQL too where `make services` runs (with CI=true: starts and requires them)
@@ -57,10 +58,12 @@ test: ## Run every test; on Kafka and PostgreSQL too where `make services` runs 
 	sed -nE 's/.*"Output":"[^"]*: (NOT RUN [^"]*)\\n".*/\1/p' "$$events" | sort | uniq -c; \
 	exit $$status
 
+BENCH = bin/bench -bin bin $(if $(MEASURE),-measure "$(MEASURE)") $(if $(WINDOW),-window "$(WINDOW)") $(if $(ROUNDS),-rounds "$(ROUNDS)")
+
 .PHONY: bench
-bench: services ## Measure the mesh on Kafka and PostgreSQL, hold it to its floors (MEASURE=ingest,drain WINDOW=20s ROUNDS=5)
-	@. $(SERVICES_ENV); go build -o bin/ $(SERVICE_COMMANDS) ./deploy/bench && \
-	exec bin/bench -bin bin $(if $(MEASURE),-measure "$(MEASURE)") $(if $(WINDOW),-window "$(WINDOW)") $(if $(ROUNDS),-rounds "$(ROUNDS)")
+bench: ## Measure the mesh on Kafka and PostgreSQL, hold it to its floors (MEASURE=ingest,drain WINDOW=20s ROUNDS=5)
+	@go build -o bin/ ./deploy/bench && $(BENCH) -list >/dev/null
+	@$(MAKE) --no-print-directory services; . $(SERVICES_ENV); go build -o bin/ $(SERVICE_COMMANDS) && exec $(BENCH)
 
 .PHONY: bench-large
 bench-large: ## Measure draining beside 10,000,000 stored messages: half an hour, 30 GB of disk

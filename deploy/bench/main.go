@@ -74,7 +74,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&e.profiles, "profiles", "", "folder for CPU profiles of the mesh's processes in their windows; empty: none")
 	chosen := flags.String("measure", "", "which measures, by name and with commas between; empty: all but the long ones")
 	file := flags.String("json", "bench.json", "where the figures are written")
-	if flags.Parse(args) != nil {
+	list := flags.Bool("list", false, "list these measures, and measure nothing")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
 		return 2
 	}
 	selected, err := choose(*chosen)
@@ -84,6 +88,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2
+	}
+	if *list {
+		for _, m := range selected {
+			fmt.Fprintln(stdout, m.name)
+		}
+		return 0
 	}
 	figures, err := e.measure(ctx, selected)
 	err = errors.Join(err, writeJSON(*file, figures))

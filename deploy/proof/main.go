@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -18,86 +19,102 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ok, err := prove(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "proof:", err)
-	}
-	if err != nil || !ok {
-		stop()
-		os.Exit(1)
-	}
+	code := start(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
 // mostWebhooks that a scenario is run with: what the program remembers of each fits into memory.
 const mostWebhooks = 10_000_000
 
-// prove runs the scenarios that are asked for and tells whether all hold.
-func prove(ctx context.Context) (ok bool, err error) {
-	var o options
-	var names, out string
-	list := false
-	flag.StringVar(&o.bin, "bin", "bin", "folder of the binaries")
-	flag.StringVar(&o.parts, "parts", embedded, "embedded or real")
-	flag.IntVar(&o.size, "n", 20_000, "webhooks of a scenario")
-	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()%1_000_000), "repeats a run")
-	flag.StringVar(&names, "scenario", "", "names, comma-separated; empty: all")
-	flag.StringVar(&out, "out", "proof.json", "file of the results")
-	flag.BoolVar(&list, "list", false, "list the scenarios")
-	flag.Parse()
-	if list {
-		for _, s := range scenarios() {
-			fmt.Printf("%-10s %s (%s)\n", s.name, s.harm, strings.Join(s.parts, ", "))
+// start gives the exit code: 0 where all holds, 1 where something does not or could not be done, 2 for what the
+// program can't be told.
+func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o := options{out: stdout}
+	flags := flag.NewFlagSet("proof", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.bin, "bin", "bin", "folder of the binaries")
+	flags.StringVar(&o.parts, "parts", embedded, "embedded or real")
+	flags.IntVar(&o.size, "n", 20_000, fmt.Sprintf("webhooks of a scenario, rounded down to conversations of %d", perConversation))
+	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()%1_000_000), "repeats traffic and plan of harm, though not the moments at which it meets the mesh")
+	names := flags.String("scenario", "", "names, comma-separated; empty: all")
+	file := flags.String("out", "proof.json", "file of the results")
+	list := flags.Bool("list", false, "list these scenarios, and run none")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
 		}
-		return true, nil
+		return 2
 	}
-	if o.size < 1 || o.size > mostWebhooks || flag.NArg() > 0 {
-		return false, fmt.Errorf("-n is a number from 1 to %d, and nothing stands behind the flags", mostWebhooks)
+	chosen, err := choose(*names, o.parts)
+	if o.size < 1 || o.size > mostWebhooks || flags.NArg() > 0 {
+		err = fmt.Errorf("-n is a number from 1 to %d, and nothing stands behind the flags", mostWebhooks)
 	}
-	chosen, err := choose(names, o.parts)
 	if err != nil {
-		return false, err
+		fmt.Fprintln(stderr, "proof:", err)
+		return 2
 	}
+	if *list {
+		for _, s := range chosen {
+			fmt.Fprintf(stdout, "%-10s %s (%s)\n", s.name, s.harm, strings.Join(s.parts, ", "))
+		}
+		return 0
+	}
+	begun := time.Now()
+	o.say = func(format string, a ...any) {
+		fmt.Fprintf(stderr, "%6.1fs  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, a...))
+	}
+	ok, err := o.prove(ctx, chosen, *file)
+	if err != nil {
+		fmt.Fprintln(stderr, "proof:", err)
+	}
+	if err != nil || !ok {
+		return 1
+	}
+	return 0
+}
+
+// prove carries the scenarios out and tells whether all hold. What was found is told also where a later one could
+// not be carried out.
+func (o options) prove(ctx context.Context, chosen []scenario, file string) (ok bool, err error) {
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return false, err
+	}
+	if err := os.WriteFile(file, []byte("[]\n"), 0o644); err != nil {
+		return false, err // now, and not when all is done
 	}
 	folder, err := os.MkdirTemp("", "tributary-proof-")
 	if err != nil {
 		return false, err
 	}
 	o.own = &ownParts{}
-	defer func() { err = errors.Join(err, o.own.close(context.WithoutCancel(ctx))) }()
-	begun := time.Now()
-	o.say = func(format string, a ...any) {
-		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begun).Seconds(), fmt.Sprintf(format, a...))
-	}
-	fmt.Printf("N=%d SEED=%d PARTS=%s\n", o.size, o.seed, o.parts)
-	if err := os.WriteFile(out, []byte("[]\n"), 0o644); err != nil {
-		return false, err // now, and not when all is done
-	}
-	ok = true
 	results := []result{}
-	// What was found is told also where a later scenario could not be carried out.
+	fmt.Fprintf(o.out, "N=%d SEED=%d PARTS=%s\n", o.size, o.seed, o.parts)
 	defer func() {
-		printTable(results)
+		err = errors.Join(err, o.own.close(context.WithoutCancel(ctx)))
+		printTable(o.out, results)
 		raw, jsonErr := json.MarshalIndent(results, "", "  ")
 		if jsonErr == nil {
-			jsonErr = os.WriteFile(out, append(raw, '\n'), 0o644)
+			jsonErr = os.WriteFile(file, append(raw, '\n'), 0o644)
 		}
 		err = errors.Join(err, jsonErr)
 		_ = os.Remove(folder) // unless something in it is to be looked at
 	}()
+	ok = true
 	for _, s := range chosen {
 		o.say("%s: %s", s.name, s.harm)
 		o.data = filepath.Join(folder, s.name)
 		r, err := s.carryOut(ctx, o)
+		if ctx.Err() != nil { // whoever ends it looks for nothing in its files
+			return false, errors.Join(ctx.Err(), os.RemoveAll(o.data))
+		}
+		for _, broken := range r.Broken {
+			o.say("%s: BROKEN: %s", s.name, broken)
+		}
 		if err != nil {
 			return false, fmt.Errorf("%w (its files lie in %s)", err, o.data)
 		}
 		results = append(results, r)
-		for _, broken := range r.Broken {
-			o.say("%s: BROKEN: %s", s.name, broken)
-		}
 		if !r.holds() {
 			ok = false
 			o.say("%s does not hold: its files lie in %s", s.name, o.data)
@@ -136,8 +153,8 @@ func choose(names, parts string) (chosen []scenario, err error) {
 	return chosen, nil
 }
 
-func printTable(results []result) {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+func printTable(out io.Writer, results []result) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "scenario\tparts\taccepted\tlost\tdoubled\tdisordered\tlate max (ms)\tseconds\t\t")
 	for _, r := range results {
 		verdict := "holds"

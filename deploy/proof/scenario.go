@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -79,7 +80,8 @@ type options struct {
 	data string
 	// own is what may be killed; nil: scenarios that need it can't run.
 	own *ownParts
-	// say gets lines of progress.
+	// out gets the table, say lines of progress.
+	out io.Writer
 	say func(format string, a ...any)
 }
 
@@ -135,6 +137,7 @@ func (s scenario) carryOut(ctx context.Context, o options) (result, error) {
 	stop := r.watch(ctx)
 	defer stop()
 	if err := s.run(ctx, r); err != nil {
+		out.Broken = r.told // what was found before
 		return out, fmt.Errorf("%s: %w", s.name, err)
 	}
 	shown, err := r.compared(ctx)
@@ -218,6 +221,16 @@ func (r *run) under(ctx context.Context, harm func(ctx context.Context) error) e
 func (r *run) awaitAccepted(ctx context.Context, n int) error {
 	for r.ledger.count() < n {
 		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitTaken waits until n webhooks more were answered 2xx.
+func (r *run) awaitTaken(ctx context.Context, n int64) error {
+	for until := r.sender.taken.Load() + n; r.sender.taken.Load() < until; {
+		if err := pause(ctx, time.Millisecond); err != nil {
 			return err
 		}
 	}
