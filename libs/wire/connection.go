@@ -106,7 +106,7 @@ func (c *connection) next(from net.Conn) ([]byte, error) {
 func (c *connection) write(to net.Conn, d direction, line <-chan passing) {
 	for p := range line {
 		kind := c.kind(p.bytes, d)
-		if !c.wait(p.arrived, d) {
+		if !c.wait(p.arrived, d, kind) {
 			return
 		}
 		whole := len(p.bytes)
@@ -120,10 +120,10 @@ func (c *connection) write(to net.Conn, d direction, line <-chan passing) {
 }
 
 // wait until something may pass that arrived at a time; false if the connection ended before.
-func (c *connection) wait(arrived time.Time, d direction) bool {
+func (c *connection) wait(arrived time.Time, d direction, kind int16) bool {
 	for {
 		c.w.mu.Lock()
-		stalled, late := c.w.stalled[d], time.Until(arrived.Add(c.w.delay))
+		stalled, late := c.w.stalled[d], time.Until(arrived.Add(c.w.delay+c.w.later[kind]))
 		c.w.mu.Unlock()
 		switch {
 		case stalled != nil:

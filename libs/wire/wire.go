@@ -11,23 +11,25 @@ import (
 	"time"
 )
 
-// Kafka's numbers of requests, for LoseAnswers.
+// Kafka's numbers of requests, for LoseAnswers and DelayAnswers.
 const (
 	Produce      int16 = 0
 	OffsetCommit int16 = 8
+	Heartbeat    int16 = 12
 )
 
 // Wire carries connections, each with a goroutine to read and one to write in both directions. The zero value
 // lets everything pass; it is used by Dial, or listens by Listen. Safe for concurrent use.
 type Wire struct {
 	// Kafka: what passes is Kafka's requests and answers, each whole; else it is bytes as they come. For
-	// LoseAnswers, and to be set before the first connection.
+	// LoseAnswers and DelayAnswers, and to be set before the first connection.
 	Kafka bool
 
 	mu          sync.Mutex
 	cut         bool
 	stalled     [2]chan struct{} // open while requests, or answers, are held back; else nil
 	delay       time.Duration
+	later       map[int16]time.Duration
 	breaks      int
 	broken      int
 	lose, lost  map[int16]int
@@ -80,6 +82,17 @@ func (w *Wire) Delay(d time.Duration) {
 	w.delay = d
 }
 
+// DelayAnswers lets answers to this kind of request pass that much later, until Mend; behind it on a connection,
+// all others.
+func (w *Wire) DelayAnswers(kind int16, d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.later == nil {
+		w.later = map[int16]time.Duration{}
+	}
+	w.later[kind] = d
+}
+
 // Break hands half of each of the next n answers over, and then breaks its connection.
 func (w *Wire) Break(n int) {
 	w.mu.Lock()
@@ -118,6 +131,7 @@ func (w *Wire) Mend() {
 	defer w.mu.Unlock()
 	w.cut, w.delay, w.breaks = false, 0, 0
 	clear(w.lose)
+	clear(w.later)
 	w.release()
 }
 

@@ -149,12 +149,13 @@ func frame(kind int16, id uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, id)
 }
 
-func TestAWireLosesAnswersToOneKindOfRequest(t *testing.T) {
-	w := &Wire{Kafka: true}
+// broker answers each request with its correlation id.
+func broker(t *testing.T) (addr string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
-	go func() { // answers each request with its correlation id
+	t.Cleanup(func() { l.Close() })
+	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -171,9 +172,35 @@ func TestAWireLosesAnswersToOneKindOfRequest(t *testing.T) {
 			}()
 		}
 	}()
+	return l.Addr().String()
+}
+
+func TestAWireDelaysAnswersToOneKindOfRequest(t *testing.T) {
+	w := &Wire{Kafka: true}
+	defer w.Close()
+	c, err := w.Dial(t.Context(), "tcp", broker(t))
+	require.NoError(t, err)
+	const late = 200 * time.Millisecond
+	ask := func(kind int16) time.Duration {
+		began := time.Now()
+		_, err := c.Write(frame(kind, 1))
+		require.NoError(t, err)
+		_, err = readFrame(c)
+		require.NoError(t, err)
+		return time.Since(began)
+	}
+	w.DelayAnswers(Heartbeat, late)
+	require.GreaterOrEqual(t, ask(Heartbeat), late)
+	require.Less(t, ask(Produce), late)
+	w.Mend()
+	require.Less(t, ask(Heartbeat), late)
+}
+
+func TestAWireLosesAnswersToOneKindOfRequest(t *testing.T) {
+	w := &Wire{Kafka: true}
 	w.LoseAnswers(OffsetCommit, 1)
 	defer w.Close()
-	c, err := w.Dial(t.Context(), "tcp", l.Addr().String())
+	c, err := w.Dial(t.Context(), "tcp", broker(t))
 	require.NoError(t, err)
 	for id, kind := range []int16{Produce, 3, OffsetCommit} {
 		_, err := c.Write(frame(kind, uint32(id)))
