@@ -8,11 +8,14 @@ import (
 )
 
 // chatter has members reply in some conversations again and again, each reply behind the one before, until hush
-// is called: it waits for the last to be taken.
+// is called: it waits for the last to be taken. Of a channel's threads it is one: Slack takes one message a second
+// in a channel.
 func (r *run) chatter(ctx context.Context) (hush func() error, err error) {
 	var conversations []int
-	for c := range min(16, r.traffic.conversations) {
-		conversations = append(conversations, c)
+	for c := 0; c < r.traffic.conversations && len(conversations) < 16; c++ {
+		if r.traffic.medium(c) != thread || c%8 == 0 {
+			conversations = append(conversations, c)
+		}
 	}
 	ids, err := r.open(ctx, conversations)
 	if err != nil {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// rebalance has a second replica of each consumer come and go, in order and by force.
+// rebalance has a second replica of each consumer come and go, in order and by force, amid what has just come.
 func rebalance() scenario {
 	return scenario{
-		name: "rebalance", harm: "members of the consumer groups come and go every few seconds, one time in three by kill -9",
+		name: "rebalance", harm: "members of the consumer groups come and go every few seconds, one in three by kill -9",
 		parts: []string{real}, small: 1000, settings: impatient(), ground: ground{replicas: 2},
 		run: func(ctx context.Context, r *run) error {
 			if err := r.answer(ctx); err != nil {
@@ -20,7 +20,9 @@ func rebalance() scenario {
 				return err
 			}
 			r.sender.lasting = r.lasting(15*time.Second, 2*time.Minute)
-			consumers := []string{"conversation", "slack", "sms", "privacy", "connect"}
+			r.sender.wave = connections
+			// One in three is killed: at first conversation's, and each in the end.
+			consumers := []string{"conversation", "slack", "sms", "conversation", "privacy", "connect", "conversation"}
 			moves := 0
 			err = r.under(ctx, func(ctx context.Context) error {
 				for ; ; moves++ {
@@ -28,8 +30,11 @@ func rebalance() scenario {
 					if err := r.pauseUpTo(ctx, r.lasting(time.Second, 4*time.Second)); err != nil {
 						return err
 					}
+					if err := r.awaitTaken(ctx, connections/2); err != nil {
+						return err
+					}
 					moving := context.WithoutCancel(ctx) // who has gone comes back
-					if r.rand.IntN(3) == 0 {
+					if moves%3 == 0 {
 						err = p.Kill()
 					} else {
 						stopping, cancel := context.WithTimeout(moving, time.Minute)

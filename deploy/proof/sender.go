@@ -21,6 +21,8 @@ type sender struct {
 	within time.Duration
 	// lasting is the least that delivering all takes; 0: as fast as it goes.
 	lasting time.Duration
+	// wave is how many are sent at once where they are spread over a while; 0: one.
+	wave int
 
 	taken, unavailable, failed atomic.Int64
 }
@@ -37,12 +39,12 @@ func (s *sender) deliverAll(ctx context.Context, order []uint32) error {
 	var workers sync.WaitGroup
 	var next atomic.Int64
 	begun, apart := time.Now(), s.lasting/time.Duration(max(len(order), 1))
-	faults := make([]error, s.atOnce)
+	wave, faults := int64(max(s.wave, 1)), make([]error, s.atOnce)
 	for n := range s.atOnce {
 		workers.Go(func() {
 			acts := make([]act, 0, perConversation)
 			for i := next.Add(1) - 1; i < int64(len(order)); i = next.Add(1) - 1 {
-				err := pause(ctx, time.Until(begun.Add(time.Duration(i)*apart)))
+				err := pause(ctx, time.Until(begun.Add(time.Duration(i-i%wave)*apart)))
 				if err == nil {
 					err = s.deliver(ctx, int(order[i]), acts)
 				}
