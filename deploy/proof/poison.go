@@ -26,8 +26,9 @@ func poison() scenario {
 		run: func(ctx context.Context, r *run) error {
 			order := shuffled(r.ledger.size(), 8, r.seed, 0)
 			half := len(order) / 2
-			// Slow enough that waiting is no part of being late.
-			r.sender.lasting = time.Duration(half) * time.Second / 200
+			// Slow enough that waiting is no part of being late; and ten minutes at most, which at a million are a
+			// thousand a second.
+			r.sender.lasting = min(time.Duration(half)*time.Second/200, 10*time.Minute)
 			if err := r.sender.deliverAll(ctx, order[:half]); err != nil {
 				return err
 			}

@@ -126,7 +126,7 @@ func (r *run) settledAnswers(ctx context.Context) (map[string][32]byte, error) {
 
 // patience with what grows with the traffic.
 func (r *run) patience() time.Duration {
-	return time.Minute + time.Duration(r.size)*time.Millisecond
+	return time.Minute + time.Duration(max(r.size, r.ledger.count()))*2*time.Millisecond
 }
 
 // answers are hashes of every answer of the API about conversations, messages and contacts, by path.
