@@ -131,67 +131,84 @@ func (r *Relay) Run(ctx context.Context) error {
 	return r.release(context.WithoutCancel(ctx))
 }
 
-// keep does a step whenever it is woken, and every poll: another process may have written to the outbox.
-func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, step func(context.Context) (again bool, err error)) {
+// keep does a step whenever it is woken, and every poll: another process may have written to the outbox, which
+// wakes nobody here. Where one has, it looks often for as long as a few polls last: what is written next follows from
+// what is placed now.
+func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, step func(context.Context) (found, again bool, err error)) {
 	//bound:exempt when to look next
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	others := 0 // looks that are made soon, because another process writes
 	for {
+		polled := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+			polled = true
 		case <-woken:
 		}
-		again, err := step(ctx)
+		found, again, err := step(ctx)
 		switch {
-		case err != nil && ctx.Err() == nil:
-			r.tel.Log.WarnContext(ctx, "the outbox is held up", "error", err)
-			timer.Reset(r.poll)
-		case again:
-			timer.Reset(0)
-		default:
-			timer.Reset(r.poll)
+		case found && polled:
+			others = soonLooks
+		case polled && others > 0:
+			others--
 		}
+		next := r.poll
+		switch {
+		case err != nil:
+			if ctx.Err() == nil {
+				r.tel.Log.WarnContext(ctx, "the outbox is held up", "error", err)
+			}
+		case again:
+			next = 0
+		case others > 0:
+			next /= soon
+		}
+		timer.Reset(next)
 	}
 }
+
+// Where another process writes to the outbox it is looked at soon times a poll, until soonLooks found nothing.
+const soon, soonLooks = 20, 60
 
 // Once places what is new and publishes what is not published, with the lease. again: there may be more to do
 // at once.
 func (r *Relay) Once(ctx context.Context) (again bool, err error) {
-	placed, err := r.placeWaiting(ctx)
+	_, placed, err := r.placeWaiting(ctx)
 	if err != nil {
 		return false, err
 	}
-	published, err := r.publishWaiting(ctx)
+	_, published, err := r.publishWaiting(ctx)
 	return err == nil && (placed || published), err
 }
 
 // placeWaiting places what is new. The lease is asked for only where something is: who has nothing to do
 // leaves the database alone.
-func (r *Relay) placeWaiting(ctx context.Context) (again bool, err error) {
+func (r *Relay) placeWaiting(ctx context.Context) (found, again bool, err error) {
 	var waits bool
 	if err := r.db.View(ctx, func(tx *sql.Tx) error {
 		return tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE position IS NULL)").Scan(&waits)
 	}); err != nil || !waits {
-		return false, err
+		return false, false, err
 	}
 	if held, err := r.leased(ctx); err != nil || !held {
-		return false, err
+		return false, false, err
 	}
 	placed, err := r.place(ctx)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if placed > 0 {
 		r.placed()
 		wakeUp(r.ready)
 	}
-	return placed == placeBatch, nil
+	return placed > 0, placed == placeBatch, nil
 }
 
 // publishWaiting publishes what has a position.
-func (r *Relay) publishWaiting(ctx context.Context) (again bool, err error) {
+func (r *Relay) publishWaiting(ctx context.Context) (found, again bool, err error) {
 	var topics []string
 	if err := r.db.View(ctx, func(tx *sql.Tx) error {
 		topics = topics[:0]
@@ -202,12 +219,13 @@ func (r *Relay) publishWaiting(ctx context.Context) (again bool, err error) {
 			return err
 		})
 	}); err != nil || len(topics) == 0 {
-		return false, err
+		return false, false, err
 	}
 	if held, err := r.leased(ctx); err != nil || !held {
-		return false, err
+		return false, false, err
 	}
-	return r.publish(ctx, topics)
+	again, err = r.publish(ctx, topics)
+	return false, again, err // whoever places wakes this
 }
 
 // leased is lease, but asks only once a quarter of the time is over.
