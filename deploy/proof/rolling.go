@@ -16,7 +16,7 @@ import (
 func rolling() scenario {
 	return scenario{
 		name: "rolling", harm: "two replicas of each service replaced one after the other by TERM under load: no request is refused",
-		parts: []string{real}, small: 1000, ground: ground{replicas: 2},
+		parts: []string{real}, small: 1000, settings: impatient(), ground: ground{replicas: 2},
 		run: func(ctx context.Context, r *run) error {
 			if err := r.answer(ctx); err != nil {
 				return err
@@ -34,7 +34,7 @@ func rolling() scenario {
 			if n := r.refused(); n > 0 {
 				r.broken("%d webhooks were refused (%d were not answered at all)", n, r.sender.failed.Load())
 			}
-			return errors.Join(err, r.nobodyDied(ctx))
+			return errors.Join(err, r.ended(ctx), r.nobodyDied(ctx))
 		},
 	}
 }
