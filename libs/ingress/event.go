@@ -143,7 +143,7 @@ func (in *Ingress) addressed(it *item, event *pb.ChannelEvent, o outcome) outcom
 	o.msg = bus.Message{
 		Topic: in.topic, Key: key, Value: value,
 		Headers: telemetry.EventHeaders(it.Trace, event.GetId(),
-			"tributary."+strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_")),
+			"tributary."+strings.ToLower(strings.TrimPrefix(pb.EventType_name[int32(event.GetType())], "EVENT_TYPE_")),
 			"tributary/"+in.Adapter.Name(), event.GetOrderUs()),
 	}
 	return o

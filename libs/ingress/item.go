@@ -6,6 +6,7 @@ import (
 
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/seal"
 )
 
 // item is one event of one connection on its way in; as JSON, what a spool entry seals.
@@ -19,6 +20,8 @@ type item struct {
 	Trace []bus.Header
 	// Made is a ChannelEvent that needs no sealing (see Report); Event is then empty.
 	Made []byte `json:",omitempty"`
+
+	whose []seal.Identity // see persons
 }
 
 // legible makes what persons wrote valid UTF-8, so that it is the same whichever way it takes: JSON and

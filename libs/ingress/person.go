@@ -43,7 +43,14 @@ func (it *item) identity(i channel.Identity) seal.Identity {
 
 // persons of an event: author and contact, where it has them. A group's own identity stands for both
 // where nobody is named and there is content to seal.
-func (it *item) persons() (persons []seal.Identity) {
+func (it *item) persons() []seal.Identity {
+	if it.whose == nil {
+		it.whose = it.everybody()
+	}
+	return it.whose
+}
+
+func (it *item) everybody() (persons []seal.Identity) {
 	e := &it.Event
 	for _, who := range []*channel.Identity{e.Author, e.Contact} {
 		if who != nil {
@@ -103,7 +110,7 @@ func valid(id seal.Identity) bool {
 
 // ask the registry for everybody in items: one Acquire and one Find at most.
 func (in *Ingress) ask(ctx context.Context, items []*item) (people, error) {
-	p := people{acted: map[act]seal.Subject{}, known: map[seal.Identity]seal.Subject{}}
+	p := people{}
 	var askedActs []act
 	var toAcquire []seal.Act
 	var toFind []seal.Identity
@@ -112,6 +119,9 @@ func (in *Ingress) ask(ctx context.Context, items []*item) (people, error) {
 		for _, id := range acted {
 			a := it.act(id)
 			if _, asked := p.acted[a]; !asked {
+				if p.acted == nil {
+					p.acted = map[act]seal.Subject{}
+				}
 				p.acted[a] = seal.Subject{}
 				askedActs = append(askedActs, a)
 				toAcquire = append(toAcquire, seal.Act{Identity: id, At: it.SignedAt})
@@ -119,6 +129,9 @@ func (in *Ingress) ask(ctx context.Context, items []*item) (people, error) {
 		}
 		for _, id := range known {
 			if _, asked := p.known[id]; !asked {
+				if p.known == nil {
+					p.known = map[seal.Identity]seal.Subject{}
+				}
 				p.known[id] = seal.Subject{}
 				toFind = append(toFind, id)
 			}

@@ -59,7 +59,7 @@ func ReactionKey(author Subject, messageID, emoji string) string {
 }
 
 func partData(s Subject, part *pb.SealedPart, origin Origin) []byte {
-	return lengthPrefixed("tributary part v1", s.Workspace, s.ID, s.KeyID, part.GetCategory().String(), string(origin))
+	return lengthPrefixed("tributary part v1", s.Workspace, s.ID, s.KeyID, pb.Category_name[int32(part.GetCategory())], string(origin))
 }
 
 // lengthPrefixed joins fields so that no two lists of fields give the same bytes.
