@@ -3,12 +3,15 @@ package sqldb_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -59,6 +62,61 @@ func TestInsertRowsInsertsEveryRowOnceWhateverTheChunks(t *testing.T) {
 		})
 		if err != nil || n != 2 {
 			t.Fatalf("in: %d, %v", n, err)
+		}
+	})
+}
+
+func TestInsertRowsKeepsEveryKindOfValue(t *testing.T) {
+	values := fstest.MapFS{"0001_kept.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE kept (id TEXT PRIMARY KEY, small INTEGER NOT NULL, large BIGINT NOT NULL, raw BYTEA, maybe TEXT, share REAL);
+`)}}
+	sqltest.Each(t, values, func(t *testing.T, db *sqldb.DB) {
+		ctx := t.Context()
+		for name, c := range map[string]struct {
+			columns []string
+			rows    [][]any
+			want    string
+		}{
+			"plain":   {[]string{"id", "small", "large", "raw"}, [][]any{{"a", 1, int64(1) << 40, []byte{7}}, {"b, \"{}", int32(-2), 3, []byte(nil)}}, "a 1 1099511627776 '07' - -; b, \"{} -2 3 NULL - -"},
+			"nothing": {[]string{"id", "small", "large", "maybe"}, [][]any{{"c", 0, 0, nil}, {"d", 0, 0, "x"}}, "c 0 0 NULL - -; d 0 0 NULL x -"},
+			"others":  {[]string{"id", "small", "large", "share"}, [][]any{{"e", 0, 0, .5}, {"f", 0, 0, 2.}}, "e 0 0 NULL - 0.5; f 0 0 NULL - 2"},
+		} {
+			var got []string
+			if err := db.Tx(ctx, func(tx *sql.Tx) error {
+				got = nil
+				return sqldb.InsertRows(ctx, tx, "kept", c.columns, c.rows, "RETURNING id, small, large, raw, maybe, share", func(rows *sql.Rows) error {
+					var id string
+					var small int
+					var large int64
+					var raw []byte
+					var maybe sql.NullString
+					var share sql.NullFloat64
+					err := rows.Scan(&id, &small, &large, &raw, &maybe, &share)
+					text := fmt.Sprintf("%s %d %d ", id, small, large)
+					if raw == nil {
+						text += "NULL"
+					} else {
+						text += fmt.Sprintf("'%x'", raw)
+					}
+					for _, v := range []any{maybe, share} {
+						switch v, err := v.(driver.Valuer).Value(); {
+						case err != nil:
+							return err
+						case v == nil:
+							text += " -"
+						default:
+							text += fmt.Sprint(" ", v)
+						}
+					}
+					got = append(got, text)
+					return err
+				})
+			}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if slices.Sort(got); strings.Join(got, "; ") != c.want {
+				t.Errorf("%s: %s, want %s", name, strings.Join(got, "; "), c.want)
+			}
 		}
 	})
 }
