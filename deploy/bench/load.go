@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +8,10 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strconv"
 	"syscall"
 	"time"
+
+	"tributary.dev/deploy/mesh"
 )
 
 // load is what a run of requests came to.
@@ -159,32 +159,10 @@ func (c *connection) receive() (status int, err error) {
 		return 0, errors.New("the server closed a connection")
 	}
 	c.answer = append(c.answer, buffer[:n]...)
-	status, whole, err := answered(c.answer)
+	status, whole, err := mesh.Answered(c.answer)
 	if err != nil || !whole {
 		return 0, err
 	}
 	c.answer = c.answer[:0]
 	return status, nil
-}
-
-// answered reads an HTTP/1.1 answer of known length; whole tells whether all of it is there.
-func answered(answer []byte) (status int, whole bool, err error) {
-	head, body, found := bytes.Cut(answer, []byte("\r\n\r\n"))
-	if !found {
-		return 0, false, nil
-	}
-	if len(head) < 12 || !bytes.HasPrefix(head, []byte("HTTP/1.1 ")) {
-		return 0, false, fmt.Errorf("no HTTP/1.1 answer: %.40q", head)
-	}
-	if status, err = strconv.Atoi(string(head[9:12])); err != nil {
-		return 0, false, fmt.Errorf("no status: %.40q", head)
-	}
-	const field = "\r\nContent-Length: "
-	at := bytes.Index(head, []byte(field))
-	if at < 0 {
-		return 0, false, fmt.Errorf("an answer (%d) without its length", status)
-	}
-	digits, _, _ := bytes.Cut(head[at+len(field):], []byte("\r\n"))
-	length, err := strconv.Atoi(string(digits))
-	return status, len(body) >= length, err
 }

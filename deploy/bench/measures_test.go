@@ -166,25 +166,6 @@ func TestTheLoad(t *testing.T) {
 	}
 }
 
-func TestAnswersOfHTTP(t *testing.T) {
-	for answer, want := range map[string]string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":                        "200 true",
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no":                         "200 false",
-		"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nA: b\r\n\r\n": "503 true",
-		"HTTP/1.1 200 OK\r\nContent-Le":                                         "0 false",
-	} {
-		status, whole, err := answered([]byte(answer))
-		if got := fmt.Sprintf("%d %t", status, whole); got != want || err != nil {
-			t.Errorf("%q: %s %v", answer, got, err)
-		}
-	}
-	for _, answer := range []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "nonsense\r\n\r\n"} {
-		if _, _, err := answered([]byte(answer)); err == nil {
-			t.Errorf("%q is an answer", answer)
-		}
-	}
-}
-
 func TestEndToEnd(t *testing.T) {
 	measured(t, "end_to_end", "end_to_end_p99_ms", "end_to_end_p50_ms", "bare_hop_p99_ms", "bare_commit_p99_ms")
 }

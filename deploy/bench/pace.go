@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"tributary.dev/deploy/mesh"
 )
 
 // paced calls do every 1/perSecond for a while, up to workers at once, each in a worker's own turn. Where the
@@ -85,7 +87,7 @@ func (c *caller) call(request []byte) (status int, err error) {
 			return 0, err
 		}
 		c.answer = append(c.answer, buffer[:n]...)
-		if status, whole, err := answered(c.answer); err != nil || whole {
+		if status, whole, err := mesh.Answered(c.answer); err != nil || whole {
 			return status, err
 		}
 	}

@@ -106,9 +106,11 @@ func (r *run) pour(ctx context.Context, perSecond float64, lasting time.Duration
 	accepted := r.ledger.count()
 	var next atomic.Int64
 	next.Store(int64(r.size))
-	places := make(chan []act, underway)
+	places := make(chan *line, underway)
 	for range underway {
-		places <- make([]act, 0, perConversation)
+		l := s.line()
+		defer l.Close()
+		places <- l
 	}
 	began, due := time.Now(), 0.0
 	var pouring sync.WaitGroup
@@ -126,11 +128,11 @@ func (r *run) pour(ctx context.Context, perSecond float64, lasting time.Duration
 				break
 			}
 			select {
-			case acts := <-places:
+			case l := <-places:
 				p.offered++
 				pouring.Go(func() {
-					defer func() { places <- acts }()
-					if err := s.deliver(ctx, int(event), acts); err != nil {
+					defer func() { places <- l }()
+					if err := s.deliver(ctx, int(event), l); err != nil {
 						mu.Lock()
 						fault = err
 						mu.Unlock()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"tributary.dev/deploy/mesh"
 )
 
 // sender sends webhooks as providers do: several at once, and again what is not answered 2xx.
@@ -42,11 +44,12 @@ func (s *sender) deliverAll(ctx context.Context, order []uint32) error {
 	wave, faults := int64(max(s.wave, 1)), make([]error, s.atOnce)
 	for n := range s.atOnce {
 		workers.Go(func() {
-			acts := make([]act, 0, perConversation)
+			l := s.line()
+			defer l.Close()
 			for i := next.Add(1) - 1; i < int64(len(order)); i = next.Add(1) - 1 {
 				err := pause(ctx, time.Until(begun.Add(time.Duration(i-i%wave)*apart)))
 				if err == nil {
-					err = s.deliver(ctx, int(order[i]), acts)
+					err = s.deliver(ctx, int(order[i]), l)
 				}
 				if err != nil {
 					faults[n] = err
@@ -60,9 +63,17 @@ func (s *sender) deliverAll(ctx context.Context, order []uint32) error {
 	return errors.Join(faults...)
 }
 
+// line is what one webhook after the other is sent over.
+type line struct {
+	*mesh.Connection
+	acts []act // room for the script that each is found in
+}
+
+func (s *sender) line() *line { return &line{s.r.api.Connection(), make([]act, 0, perConversation)} }
+
 // deliver sends one webhook. That of an event which was accepted before is sent as Slack repeats itself.
-func (s *sender) deliver(ctx context.Context, event int, acts []act) error {
-	hook := s.r.webhook(event, acts)
+func (s *sender) deliver(ctx context.Context, event int, l *line) error {
+	hook := s.r.webhook(event, l.acts)
 	sent, _ := s.r.ledger.when(event)
 	for try := 1; ; try++ {
 		header := hook.sign()
@@ -71,7 +82,7 @@ func (s *sender) deliver(ctx context.Context, event int, acts []act) error {
 			header.Set("X-Slack-Retry-Reason", "http_timeout")
 		}
 		s.r.ledger.send(event)
-		status, err := s.send(ctx, hook.path, header, hook.body)
+		status, err := s.send(ctx, l, hook.path, header, hook.body)
 		switch {
 		case err == nil && status/100 == 2:
 			s.r.ledger.accept(event)
@@ -96,11 +107,11 @@ func (s *sender) deliver(ctx context.Context, event int, acts []act) error {
 	}
 }
 
-func (s *sender) send(ctx context.Context, path string, header http.Header, body []byte) (status int, err error) {
+func (s *sender) send(ctx context.Context, l *line, path string, header http.Header, body []byte) (status int, err error) {
 	if s.within > 0 {
 		within, cancel := context.WithTimeout(ctx, s.within)
 		defer cancel()
 		ctx = within
 	}
-	return s.r.api.Webhook(ctx, path, header, body)
+	return l.Webhook(ctx, path, header, body)
 }
