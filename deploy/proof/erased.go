@@ -28,7 +28,7 @@ import (
 func erased() scenario {
 	return scenario{
 		name: "erasure", harm: "people erased while their messages are in flight, spooled, dead-lettered and being sent, killed meanwhile",
-		parts: []string{embedded, real}, small: 400, settings: swift,
+		parts: []string{embedded, real}, small: 400, settings: swift, ground: ground{own: true},
 		run: func(ctx context.Context, r *run) error {
 			a := &attack{run: r, began: time.Now(), given: map[string]bool{}, messages: min(max(r.size/20, 40), 1000), away: time.Minute * time.Duration(min(r.size, 20_000)) / 20_000}
 			a.anna, a.carla, a.ben = r.slackGuest(), r.phoneGuest(), r.slackGuest()

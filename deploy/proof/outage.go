@@ -21,7 +21,7 @@ func outage() scenario {
 			}
 			aways, events := r.aways(), shuffled(r.ledger.size(), r.ledger.size()+1, r.seed, 0) // each once
 			kept := len(events) / 3                                                             // for full spools
-			least := time.Duration(len(aways)) * (r.lasting(5*time.Second, time.Minute) + 4*time.Second)
+			least := time.Duration(len(aways)) * (r.away() + 4*time.Second)
 			err := r.throughout(ctx, events[kept:], least, func(ctx context.Context) error {
 				for _, a := range aways {
 					if err := r.takeAway(ctx, a); err != nil {
@@ -62,6 +62,9 @@ func (r *run) aways() []away {
 	}
 }
 
+// away is for how long things are.
+func (r *run) away() time.Duration { return r.lasting(3*time.Second, time.Minute) }
+
 // takeAway takes something away for a while, and wants every webhook to be answered 2xx meanwhile, and home
 // afterwards.
 func (r *run) takeAway(ctx context.Context, a away) error {
@@ -76,7 +79,7 @@ func (r *run) takeAway(ctx context.Context, a away) error {
 	if err := a.take(ctx); err != nil {
 		return err
 	}
-	err = pause(ctx, r.lasting(5*time.Second, time.Minute))
+	err = pause(ctx, r.away())
 	refused, accepted = r.refused()-refused, r.sender.taken.Load()-accepted
 	if err := errors.Join(err, a.give(ctx)); err != nil {
 		return err

@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -87,9 +85,6 @@ func realParts() bool {
 	return os.Getenv("TRIBUTARY_TEST_KAFKA") != "" && os.Getenv("TRIBUTARY_TEST_POSTGRES") != ""
 }
 
-// slow are scenarios that bring up a Kafka and a PostgreSQL of their own on real parts.
-var slow = []string{"crash", "partition", "outage", "rebalance", "rolling", "clock", "erasure"}
-
 // TestScenario runs every scenario in a small size.
 func TestScenario(t *testing.T) {
 	own := &ownParts{}
@@ -103,9 +98,6 @@ func TestScenario(t *testing.T) {
 			t.Run(s.name+"/"+parts, func(t *testing.T) {
 				if parts == real && !realParts() {
 					t.Skip("NOT RUN on Kafka and PostgreSQL: TRIBUTARY_TEST_KAFKA and TRIBUTARY_TEST_POSTGRES are not set (`make services` starts them)")
-				}
-				if parts == real && slices.Contains(slow, s.name) {
-					t.Skip("NOT RUN on Kafka and PostgreSQL, for they kill or cut what they stand on and take minutes: make proof PARTS=real SCENARIO=" + strings.Join(slow, ","))
 				}
 				o := options{bin: binaries, parts: parts, size: s.small, seed: uint64(time.Now().UnixNano()), data: t.TempDir(), own: own, say: t.Logf}
 				t.Logf("SEED=%d", o.seed)
