@@ -20,8 +20,9 @@ type difference struct {
 	lost, doubled, disordered int
 	// broken is what can't be so: what nobody sent, or another's words.
 	broken []string
-	// late is the longest time from a message's 2xx until the stream showed it.
-	late time.Duration
+	// late is the longest time from a message's 2xx until the stream showed it, and accepted when that 2xx was.
+	late     time.Duration
+	accepted int64
 	// examples of what is counted.
 	examples []string
 }
@@ -44,7 +45,10 @@ func (d *difference) fault(format string, a ...any) {
 }
 
 func (d *difference) add(o difference) {
-	d.lost, d.doubled, d.disordered, d.late = d.lost+o.lost, d.doubled+o.doubled, d.disordered+o.disordered, max(d.late, o.late)
+	d.lost, d.doubled, d.disordered = d.lost+o.lost, d.doubled+o.doubled, d.disordered+o.disordered
+	if o.late > d.late {
+		d.late, d.accepted = o.late, o.accepted
+	}
 	d.broken, d.examples = append(d.broken, o.broken...), append(d.examples, o.examples...)
 	d.broken, d.examples = d.broken[:min(len(d.broken), mostExamples)], d.examples[:min(len(d.examples), mostExamples)]
 }
@@ -357,7 +361,7 @@ func (c *comparison) message(d *difference, n, at int, m *shownMessage, x *expec
 		shown, seen := c.r.stream.when(id)
 		if _, accepted := c.r.ledger.when(n*perConversation + at); seen && accepted > 0 {
 			late := time.Duration(shown-accepted) * time.Microsecond
-			d.late = max(d.late, late)
+			d.add(difference{late: late, accepted: accepted})
 			if c.tell != nil {
 				c.mu.Lock()
 				c.tell(accepted, late)

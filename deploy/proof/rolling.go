@@ -42,6 +42,7 @@ func rolling() scenario {
 // replaceAll stops and starts each process, and goes on when it is ready.
 func (r *run) replaceAll(ctx context.Context) error {
 	for _, p := range r.Processes() {
+		r.say("rolling: %s is replaced, %.1f s after the start", p, float64(r.ledger.now())/1e6)
 		stopping, cancel := context.WithTimeout(ctx, time.Minute)
 		err := p.Stop(stopping)
 		cancel()

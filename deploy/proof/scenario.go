@@ -145,6 +145,7 @@ func (s scenario) carryOut(ctx context.Context, o options) (result, error) {
 		return out, err
 	}
 	out.Accepted = r.ledger.count() + r.replies.count()
+	o.say("%s: the latest message was accepted after %.1f s, and shown %s later", s.name, float64(shown.accepted)/1e6, shown.late.Round(time.Millisecond))
 	out.LateMSMax, out.Seconds = shown.late.Milliseconds(), time.Since(begun).Seconds()
 	out.Lost, out.Doubled, out.Disordered = shown.lost, shown.doubled, shown.disordered
 	out.Broken = append(append(shown.broken, r.stream.broken()...), r.told...)
