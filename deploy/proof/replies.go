@@ -85,7 +85,7 @@ func (r *run) open(ctx context.Context, conversations []int) (ids map[int]string
 	if err := r.sender.deliverAll(ctx, first); err != nil {
 		return nil, err
 	}
-	return ids, mesh.Eventually(ctx, time.Minute, func() error {
+	return ids, mesh.Eventually(ctx, r.patience(), func() error {
 		ids = map[int]string{}
 		var all []string
 		if err := pages(ctx, r, "/v1/conversations?limit=200", func(c shownConversation) error {
