@@ -239,6 +239,9 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 		if !done { // f failed or panicked
 			_ = tx.Rollback()
 		}
+		if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+			err = ctx.Err() // it was rolled back for that
+		}
 	}()
 	if err := f(tx); err != nil {
 		return err

@@ -216,6 +216,23 @@ func TestAFailedTransactionLeavesNothing(t *testing.T) {
 	})
 }
 
+func TestATransactionThatOutlivesItsContextFailsForThat(t *testing.T) {
+	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		err := db.Tx(ctx, func(tx *sql.Tx) error {
+			for {
+				if _, err := tx.ExecContext(t.Context(), "SELECT 1"); errors.Is(err, sql.ErrTxDone) {
+					return nil // rolled back behind our back: to commit is too late
+				}
+			}
+		})
+		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sql.ErrTxDone) {
+			t.Errorf("it fails with %v", err)
+		}
+	})
+}
+
 func TestConcurrentTransactionsAllLand(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx := context.Background()
