@@ -52,7 +52,7 @@ func Defaults(dataDir string, bodyLimit int64) Config {
 		SpoolBytes:     1 << 30,
 		SpoolLag:       7 * 24 * time.Hour,
 		DrainTimeout:   10 * time.Second,
-		DrainPause:     10 * time.Second,
+		DrainPause:     2 * time.Second, // what is spooled is shown that much later, and an attempt costs little
 	}
 }
 
