@@ -54,7 +54,7 @@ test: ## Run every test; on Kafka and PostgreSQL too where `make services` runs 
 	@if [ "$${CI:-}" = true ] || [ -f $(SERVICES_ENV) ]; then $(MAKE) --no-print-directory services; . $(SERVICES_ENV); fi; \
 	gotestsum=$(call tool,test,gotestsum); events=$$(mktemp); trap 'rm -f "$$events"' EXIT; status=0; \
 	$$gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --hide-summary=output --jsonfile "$$events" \
-	  -- -count=1 -timeout 20m -p 2 $(PACKAGES) || status=$$?; \
+	  -- -count=1 -timeout 30m -p 2 $(PACKAGES) || status=$$?; \
 	sed -nE 's/.*"Output":"[^"]*: (NOT RUN [^"]*)\\n".*/\1/p' "$$events" | sort | uniq -c; \
 	exit $$status
 

@@ -19,7 +19,7 @@ import (
 // impatient settings: what nobody can call any more is known within seconds.
 func impatient() map[string]string {
 	return map[string]string{
-		"TRIBUTARY_SEND_LATE": "3s", "TRIBUTARY_SEND_LONGEST_CALL": "2s", "TRIBUTARY_CONVERSATION_POLL": "100ms",
+		"TRIBUTARY_SEND_LATE": "6s", "TRIBUTARY_SEND_LONGEST_CALL": "2s", "TRIBUTARY_CONVERSATION_POLL": "100ms",
 	}
 }
 
