@@ -55,8 +55,6 @@ type broker struct {
 	logs map[place][]published
 	// calls decides about each batch: whether it lands, and whether that is told. Nil: both.
 	calls func(partition int) (lands, told bool)
-	// held, where not nil, is waited for before a batch lands.
-	held, reached chan struct{}
 }
 
 var errAway = errors.New("away")
@@ -66,14 +64,6 @@ func (b *broker) PartitionFor(_ context.Context, _, key string) (int, error) {
 }
 
 func (b *broker) PublishPartition(ctx context.Context, topic string, partition int, msgs []bus.Message) error {
-	b.mu.Lock()
-	held, reached := b.held, b.reached
-	b.held, b.reached = nil, nil
-	b.mu.Unlock()
-	if held != nil {
-		close(reached)
-		<-held
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	lands, told := true, true
@@ -98,6 +88,19 @@ func (b *broker) PublishPartition(ctx context.Context, topic string, partition i
 		return errAway
 	}
 	return nil
+}
+
+// slow lets nothing land before held is closed; reached is closed when something is about to.
+type slow struct {
+	*broker
+	once          sync.Once
+	held, reached chan struct{}
+}
+
+func (b *slow) PublishPartition(ctx context.Context, topic string, partition int, msgs []bus.Message) error {
+	b.once.Do(func() { close(b.reached) })
+	<-b.held
+	return b.broker.PublishPartition(ctx, topic, partition, msgs)
 }
 
 // taken is what a consumer takes that drops positions not above its last: ids by partition.
@@ -274,16 +277,15 @@ func TestWhereverARelayDiesEachEntryIsTakenOnceAndInOrder(t *testing.T) {
 
 func TestAZombieRelayPlacesNothingAndDoublesHarmlessly(t *testing.T) {
 	each(t, func(t *testing.T, o *outbox) {
-		zombie, other := o.relay(o.b), o.relay(o.b)
+		b := &slow{broker: o.b, held: make(chan struct{}), reached: make(chan struct{})}
+		zombie, other := o.relay(b), o.relay(o.b)
 		o.write(1, 10)
-		o.b.held, o.b.reached = make(chan struct{}), make(chan struct{})
-		held, reached := o.b.held, o.b.reached
 		ended := make(chan error, 1)
 		go func() {
 			_, err := zombie.Once(context.Background())
 			ended <- err
 		}()
-		<-reached // its batch is on its way
+		<-b.reached // its batch is on its way
 		if _, err := other.Once(context.Background()); err != nil || len(o.b.taken()) != 0 {
 			t.Fatalf("a second relay at work beside the lease's holder: %v", err)
 		}
@@ -292,7 +294,7 @@ func TestAZombieRelayPlacesNothingAndDoublesHarmlessly(t *testing.T) {
 		if _, err := other.Once(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		close(held)
+		close(b.held)
 		if err := <-ended; err != nil {
 			t.Fatal(err)
 		}
