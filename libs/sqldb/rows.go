@@ -139,9 +139,14 @@ func run(ctx context.Context, tx *sql.Tx, statement string, args []any, scan fun
 	return Query(ctx, tx, statement, args, scan)
 }
 
+// Queryer is a transaction or a connection.
+type Queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // Query runs a query and calls scan for each of its rows.
-func Query(ctx context.Context, tx *sql.Tx, query string, args []any, scan func(*sql.Rows) error) error {
-	rows, err := tx.QueryContext(ctx, query, args...)
+func Query(ctx context.Context, on Queryer, query string, args []any, scan func(*sql.Rows) error) error {
+	rows, err := on.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

@@ -217,6 +217,17 @@ func (db *DB) View(ctx context.Context, f func(tx *sql.Tx) error) error {
 	return db.run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.snapshot()}, f)
 }
 
+// Read runs one statement that reads, in no transaction, which saves PostgreSQL's beginning and ending one; scan is
+// called for every row.
+func (db *DB) Read(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
+	conn, err := db.connection(ctx, db.read)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // back to the pool
+	return Query(ctx, conn, query, args, scan)
+}
+
 func (db *DB) snapshot() sql.IsolationLevel {
 	if db.dialect == goose.DialectPostgres {
 		return sql.LevelRepeatableRead

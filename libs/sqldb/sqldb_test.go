@@ -31,6 +31,34 @@ func insert(ctx context.Context, tx *sql.Tx, rows [][]any, suffix string, scan f
 	return sqldb.InsertRows(ctx, tx, "things", []string{"id", "n"}, rows, suffix, scan)
 }
 
+func TestReadReadsWhatWasCommitted(t *testing.T) {
+	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
+		ctx := context.Background()
+		if err := db.Tx(ctx, func(tx *sql.Tx) error { return insert(ctx, tx, [][]any{{"a", 1}, {"b", 2}}, "", nil) }); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		read := func(query string, args ...any) error {
+			got = nil
+			return db.Read(ctx, query, args, func(rows *sql.Rows) error {
+				var id string
+				err := rows.Scan(&id)
+				got = append(got, id)
+				return err
+			})
+		}
+		if err := read("SELECT id FROM things WHERE n > $1 ORDER BY id", 0); err != nil || !slices.Equal(got, []string{"a", "b"}) {
+			t.Fatalf("%v, %v", got, err)
+		}
+		if err := read("SELECT nothing FROM things"); err == nil {
+			t.Fatal("a statement that can't be is none's fault")
+		}
+		if err := read("SELECT id FROM things WHERE n = $1", 3); err != nil || got != nil {
+			t.Fatalf("%v, %v", got, err)
+		}
+	})
+}
+
 func TestInsertRowsInsertsEveryRowOnceWhateverTheChunks(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx := context.Background()

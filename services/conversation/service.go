@@ -29,6 +29,13 @@ var Service = app.Service{Name: erase.HolderName, Config: func() any { return De
 
 const day = 24 * time.Hour
 
+// A transaction that projects costs some twenty statements, however many events it is of: events that come of
+// different partitions share one.
+const (
+	projectionsAtOnce = 4
+	projectionEvents  = 500
+)
+
 // Topics that this service reads or writes, with what it asks of them.
 func Topics() []bus.Topic {
 	topics := append(accounts.Topics(),
@@ -127,7 +134,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 		Routes: read.Routes(),
 		Topics: Topics(),
 		Subscriptions: []bus.Subscription{
-			{Group: "conversation", Topics: sources, Handle: ledger.Before(projector.Handle), Dying: projector.Dying},
+			{Group: "conversation", Topics: sources, Handle: bus.Together(projectionsAtOnce, projectionEvents, ledger.Before(projector.Handle)), Dying: projector.Dying},
 			holder.Subscription(),
 		},
 		Jobs: []app.Job{

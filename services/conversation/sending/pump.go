@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"tributary.dev/libs/seal"
-	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/store"
 )
@@ -212,12 +211,10 @@ func (s *Sending) step(ctx context.Context, conversation string, f func(tx *sql.
 
 // list appends the one column of a query to into.
 func (s *Sending) list(ctx context.Context, into *[]string, query string, args ...any) error {
-	return s.db.View(ctx, func(tx *sql.Tx) error {
-		return sqldb.Query(ctx, tx, query, args, func(rows *sql.Rows) error {
-			var id string
-			err := rows.Scan(&id)
-			*into = append(*into, id)
-			return err
-		})
+	return s.db.Read(ctx, query, args, func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		*into = append(*into, id)
+		return err
 	})
 }
