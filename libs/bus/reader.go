@@ -12,10 +12,11 @@ import (
 const (
 	//bound:queue records fetched ahead, of each partition | {bytes} | the next fetch waits until they are taken
 	fetchBytes = 4 << 20
-	// fetchWait is how long a fetch waits at the end of a partition. Long is nearly free, short is costly
-	// with many idle partitions; a new record ends the wait at once.
-	//bound:timeout a fetch at the end of a partition | {} | the next fetch
+	// fetchWait is how long a fetch waits at the end of a partition, and idleWait how long where nothing came the
+	// last time. Long is nearly free, short is costly with many idle partitions; a new record ends the wait at once.
+	//bound:timeout a fetch at the end of a partition | {fetchWait}, {idleWait} where nothing came the last time | the next fetch
 	fetchWait = 2 * time.Second
+	idleWait  = 8 * time.Second
 )
 
 // reader reads one partition from an offset on, in no group. It is used by one goroutine.
@@ -26,14 +27,15 @@ type reader struct {
 	// seen: every record below has been returned. It is next, or beyond where compaction left nothing
 	// between next and the end.
 	seen int64
+	wait time.Duration // of the next fetch
 	conn *kafka.Conn
 }
 
 func (b *Bus) newReader(at topicPartition, next int64) *reader {
-	return &reader{b: b, at: at, next: next, seen: next}
+	return &reader{b: b, at: at, next: next, seen: next, wait: fetchWait}
 }
 
-// fetch waits for records, fetchWait at most; none is no error. kafka.OffsetOutOfRange: the partition
+// fetch waits for records, idleWait at most; none is no error. kafka.OffsetOutOfRange: the partition
 // does not hold next (any more, or yet). After any other error it may be called again.
 func (r *reader) fetch(ctx context.Context) ([]kafka.Message, error) {
 	if err := r.connect(ctx); err != nil {
@@ -79,19 +81,20 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 	if _, err := conn.Seek(r.next, kafka.SeekAbsolute|kafka.SeekDontCheck); err != nil {
 		return nil, err
 	}
-	if err := conn.SetDeadline(time.Now().Add(fetchWait + requestTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(r.wait + requestTimeout)); err != nil {
 		return nil, err
 	}
 	//bound:exempt fetchBytes says it
-	//bound:exempt fetchWait says it
-	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{MinBytes: 1, MaxBytes: fetchBytes, MaxWait: fetchWait})
+	//bound:exempt fetchWait and idleWait say it
+	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{MinBytes: 1, MaxBytes: fetchBytes, MaxWait: r.wait})
+	r.wait = idleWait
 	for {
 		m, err := batch.ReadMessage()
 		if err != nil {
 			break
 		}
 		msgs = append(msgs, m)
-		r.next = m.Offset + 1
+		r.next, r.wait = m.Offset+1, fetchWait
 	}
 	end := batch.HighWaterMark()
 	err = batch.Close()
@@ -110,6 +113,7 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 }
 
 func (r *reader) close() {
+	r.wait = fetchWait
 	if r.conn != nil {
 		_ = r.conn.Close()
 		r.conn = nil
