@@ -50,24 +50,32 @@ func (r *Registry) wakeRelay() {
 }
 
 // runRelay publishes the outbox until ctx ends. Of several at work, each may publish a letter: all of them
-// may be doubled.
+// may be doubled. Who posts wakes it; by itself it looks for what another process has left behind.
 func (r *Registry) runRelay(ctx context.Context) error {
-	const pause = 500 * time.Millisecond
-	tick := time.NewTicker(pause)
-	defer tick.Stop()
+	//bound:retry publishing the registry's outbox | every {} | goes on; no step of an erasure follows before
+	const again = 500 * time.Millisecond
+	const look = 5 * time.Second
+	//bound:exempt when to look next
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		n, err := r.Relay(ctx)
-		if err != nil && ctx.Err() == nil {
-			r.failed(ctx, "relay", err)
-		}
-		if err == nil && n > 0 {
-			continue
-		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		case <-r.relay:
+		}
+		n, err := r.Relay(ctx)
+		switch {
+		case err != nil:
+			if ctx.Err() == nil {
+				r.failed(ctx, "relay", err)
+			}
+			timer.Reset(again)
+		case n > 0:
+			timer.Reset(0)
+		default:
+			timer.Reset(look)
 		}
 	}
 }
