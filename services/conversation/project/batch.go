@@ -62,8 +62,7 @@ func newBatch(p *Projector, tx *sql.Tx, events []*event) *batch {
 				continue
 			}
 		}
-		// Parts of the gone are cut below; the transaction may be run again.
-		b.all[e.GetId()] = &event{ChannelEvent: proto.CloneOf(e.ChannelEvent), trace: e.trace}
+		b.all[e.GetId()] = &event{ChannelEvent: e.ChannelEvent, trace: e.trace}
 	}
 	return b
 }
@@ -172,8 +171,14 @@ func (b *batch) dedupe(ctx context.Context) error {
 	return store.DeleteObjects(ctx, b.tx, b.now, lost)
 }
 
-// cut takes the parts of the gone out of an event, and gives the objects that nobody can read any more.
+// cut takes the parts of the gone out of an event, and gives the objects that nobody can read any more. The
+// transaction may be run again, with the event as it came.
 func (b *batch) cut(e *event) (lost []string) {
+	if !slices.ContainsFunc(e.Parts, func(part *pb.SealedPart) bool { return b.gone(part.GetSubjectId()) }) &&
+		!slices.ContainsFunc(e.Attachments, func(a *pb.AttachmentRef) bool { return b.gone(a.GetKey().GetSubjectId()) }) {
+		return nil
+	}
+	e.ChannelEvent = proto.CloneOf(e.ChannelEvent)
 	e.Parts = slices.DeleteFunc(e.Parts, func(part *pb.SealedPart) bool { return b.gone(part.GetSubjectId()) })
 	e.Attachments = slices.DeleteFunc(e.Attachments, func(a *pb.AttachmentRef) bool {
 		if !b.gone(a.GetKey().GetSubjectId()) {
