@@ -60,7 +60,8 @@ func (m *Mesh) planReal(env map[string]string) (err error) {
 	}
 	m.real = r
 	for _, name := range databases {
-		if err := r.admin("CREATE DATABASE " + r.database(name)); err != nil {
+		// As docs/operations.md asks for them.
+		if err := r.admin("CREATE DATABASE " + r.database(name) + " TEMPLATE template0 LOCALE 'C'"); err != nil {
 			return err
 		}
 	}
