@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"math"
 	"strings"
 
@@ -76,16 +77,19 @@ func (a *API) message(ctx context.Context, id string) (Message, error) {
 
 // messageOf gives exactly one row, or a Problem.
 func messageOf(ctx context.Context, tx *sql.Tx, workspace, id string) ([]*messageRow, error) {
-	rows, err := queryMessages(ctx, tx, "m.id = $1 AND m.workspace_id = $2", id, workspace)
+	rows, err := queryMessages(ctx, tx, shown+" AND m.id = $1 AND m.workspace_id = $2", id, workspace)
+	if err != nil || len(rows) > 0 {
+		return rows, err
+	}
+	var one int
+	err = tx.QueryRowContext(ctx, "SELECT 1 FROM messages WHERE id = $1 AND workspace_id = $2", id, workspace).Scan(&one)
 	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, problem.NotFound("message")
 	case err != nil:
 		return nil, err
-	case len(rows) == 0:
-		return nil, problem.NotFound("message")
-	case rows[0].hidden:
-		return nil, problem.Gone("message")
 	}
-	return rows, nil
+	return nil, problem.Gone("message")
 }
 
 type postMessage struct {

@@ -29,7 +29,6 @@ type messageRow struct {
 	errorClass                    pb.ErrorClass
 	errorCode                     string
 	workspace                     string
-	hidden                        bool
 	attachments                   []attachmentRow
 	reactions                     []reactionRow
 	parts                         []Part
@@ -56,7 +55,7 @@ const selectMessages = `SELECT m.id, m.workspace_id, m.conversation_id, m.connec
 		WHERE r.connection_id = m.connection_id AND r.external_id = m.reply_to), '') END,
 	m.content_subject, m.content_key, m.ciphertext,
 	CASE WHEN m.head_event = '' AND m.edited_us > 0 THEN m.content_id ELSE m.id END, m.content_order, m.edited_us, m.deleted_us,
-	m.status, m.error_class, m.error_code, CASE WHEN ` + shown + ` THEN 0 ELSE 1 END
+	m.status, m.error_class, m.error_code
 	FROM messages m JOIN conversations c ON c.id = m.conversation_id WHERE `
 
 // shown keeps out what belongs to frozen and gone persons. It says so as an absence: a planner takes that
@@ -69,14 +68,14 @@ func queryMessages(ctx context.Context, tx *sql.Tx, condition string, args ...an
 	var found []*messageRow
 	err := sqldb.Query(ctx, tx, selectMessages+condition, args, func(rows *sql.Rows) error {
 		var m messageRow
-		var automated, hidden int
+		var automated int
 		if err := rows.Scan(&m.id, &m.workspace, &m.conversation, &m.connection, &m.direction, &m.author, &m.member,
 			&automated, &m.order, &m.externalID, &m.replyTo,
 			&m.content.subject, &m.content.key, &m.content.ciphertext, &m.contentID, &m.contentOrder, &m.edited, &m.deleted,
-			&m.status, &m.errorClass, &m.errorCode, &hidden); err != nil {
+			&m.status, &m.errorClass, &m.errorCode); err != nil {
 			return err
 		}
-		m.automated, m.hidden = automated != 0, hidden != 0
+		m.automated = automated != 0
 		if m.deleted != 0 {
 			m.content, m.state = sealedColumns{}, contentDeleted
 		}

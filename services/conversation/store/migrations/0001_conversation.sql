@@ -15,6 +15,8 @@ CREATE TABLE subjects (
     frozen       INTEGER NOT NULL DEFAULT 0,
     gone         INTEGER NOT NULL DEFAULT 0
 );
+-- Whom readers leave out: few of many.
+CREATE INDEX subjects_hidden ON subjects (id) WHERE frozen = 1 OR gone = 1;
 
 CREATE TABLE seen_events (
     id    TEXT PRIMARY KEY,
