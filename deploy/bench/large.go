@@ -112,7 +112,11 @@ func (f *filled) seed(ctx context.Context, database string, stored int) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for _, statement := range []string{"DROP TABLE seeds, told; DROP FUNCTION seed_id", "VACUUM ANALYZE"} {
+	const index = `DO $$ DECLARE make text; BEGIN
+		SET LOCAL maintenance_work_mem = '512MB';
+		FOR make IN SELECT i.make FROM indexes i LOOP EXECUTE make; END LOOP;
+	END $$`
+	for _, statement := range []string{index, "DROP TABLE seeds, told, indexes; DROP FUNCTION seed_id", "VACUUM ANALYZE"} {
 		if err := execute(ctx, database, statement); err != nil {
 			return err
 		}
