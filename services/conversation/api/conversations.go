@@ -137,6 +137,19 @@ func conversation(ctx context.Context, tx *sql.Tx, workspace, id string) (Conver
 	return rows[0].Conversation, nil
 }
 
+// conversationShown is conversation for who only asks whether there is one: nothing is counted.
+func conversationShown(ctx context.Context, tx *sql.Tx, workspace, id string) error {
+	var frozen int
+	err := tx.QueryRowContext(ctx, "SELECT frozen FROM conversations WHERE last_us > 0 AND workspace_id = $1 AND id = $2", workspace, id).Scan(&frozen)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return store.Missing(ctx, tx, workspace, store.KindConversation, id)
+	case err == nil && frozen != 0:
+		return problem.Gone("conversation")
+	}
+	return err
+}
+
 var conversationStatuses = []string{"open", "pending", "snoozed", "resolved"}
 
 func invalidStatus() error {

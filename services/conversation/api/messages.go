@@ -43,7 +43,7 @@ func (a *API) listMessages(ctx context.Context, req listMessages) (page endpoint
 	}
 	page.Items, err = a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_CONVERSATION, func(tx *sql.Tx) ([]*messageRow, error) {
 		page.NextCursor = ""
-		if _, err := conversation(ctx, tx, caller.WorkspaceID, req.ID); err != nil {
+		if err := conversationShown(ctx, tx, caller.WorkspaceID, req.ID); err != nil {
 			return nil, err
 		}
 		rows, err := queryMessages(ctx, tx, condition, req.ID, from, fromID, req.Size()+1)
