@@ -161,7 +161,7 @@ func (a *attack) deadLetter(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := mesh.Eventually(ctx, time.Minute, func() error {
+	if err := mesh.Eventually(ctx, a.patience(), func() error {
 		n, err := a.Metric(ctx, "tributary_dead_letters_total")
 		if err == nil && n < float64(2*(a.messages/4)) {
 			err = fmt.Errorf("%.0f are dead-lettered", n)

@@ -36,8 +36,8 @@ func IsStoreFault(err error) bool {
 		case "08", "53", "57", "58": // connection, resources, operator intervention, system error
 			return true
 		}
-		// Lock not available; a primary that became a standby.
-		return code == "55P03" || code == "25006" || lostRace(err)
+		// Lock not available; a primary that became a standby; a transaction that stood still, as its process did.
+		return code == "55P03" || code == "25006" || code == "25P03" || lostRace(err)
 	}
 	switch primary(err) {
 	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:

@@ -187,10 +187,11 @@ func TestFaultsOfTheStoreAreToldFromTheOthers(t *testing.T) {
 		store := map[string]string{"full": "PRAGMA max_page_count = 1; INSERT INTO kinds VALUES (hex(zeroblob(1000000)))"}
 		if db.Dialect() == "postgres" {
 			store = map[string]string{
-				"full":       "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53100'; END $$",
-				"lock":       "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03'; END $$",
-				"too long":   "SET LOCAL statement_timeout = 10; SELECT pg_sleep(5)",
-				"terminated": "SELECT pg_terminate_backend(pg_backend_pid())",
+				"full":        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53100'; END $$",
+				"lock":        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03'; END $$",
+				"too long":    "SET LOCAL statement_timeout = 10; SELECT pg_sleep(5)",
+				"stood still": "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25P03'; END $$",
+				"terminated":  "SELECT pg_terminate_backend(pg_backend_pid())",
 			}
 		}
 		for name, query := range store {
