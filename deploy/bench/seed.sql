@@ -7,7 +7,7 @@ CREATE INDEX ON seeds (n);
 UPDATE conversations SET first_us = s.first_us - 1, last_us = s.first_us - 1, last_inbound_us = s.first_us - 1 FROM (SELECT first_us FROM seeds LIMIT 1) AS s;
 CREATE TABLE told AS SELECT * FROM outbox WHERE topic = 'conversations' ORDER BY entries DESC LIMIT 1;
 TRUNCATE seen_events, external_refs, messages, outbox;
--- Their indexes are made once all rows are there: row by row they take four times as long.
+-- Their indexes are made once all rows are there.
 CREATE TABLE indexes AS SELECT i.indexrelid::regclass::text AS name, i.indrelid::regclass::text AS of, k.oid IS NOT NULL AS is_key,
 	COALESCE('ALTER TABLE ' || i.indrelid::regclass || ' ADD CONSTRAINT ' || k.conname || ' ' || pg_get_constraintdef(k.oid), pg_get_indexdef(i.indexrelid)) AS make
 	FROM pg_index i LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid
@@ -18,7 +18,7 @@ DO $$ DECLARE drops text; BEGIN
 	END LOOP;
 END $$;
 -- An id as the mesh makes them: the time in milliseconds, then a hash. One expression: more would not be inlined, and a call costs
--- as much as five rows.
+-- more than a row.
 CREATE FUNCTION seed_id(what text, i bigint, us bigint) RETURNS text IMMUTABLE LANGUAGE sql AS $$
 	SELECT overlay(overlay(md5(what || i::text) PLACING lpad(to_hex(us / 1000), 12, '0') || '8' FROM 1 FOR 13) PLACING '8' FROM 17 FOR 1)::uuid::text $$;
 ANALYZE seeds
