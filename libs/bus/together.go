@@ -5,22 +5,30 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Together is a Subscription's Handle that calls handle for what has come of several partitions at once, where batches
 // wait for it: for handlers whose calls cost far more than their records, and that take records in any order of
-// partitions. At most atOnce calls run at a time, each with at most the records given, or one batch. A call that
-// fails is no batch's fault: each of its batches is then handled by itself.
-func Together(atOnce, records int, handle func(context.Context, []Record) error) func(context.Context, []Record) error {
-	//bound:limit calls of a handler of several partitions | as many as it is made with | batches wait, and share the next call
-	t := &together{handle: handle, records: records, places: make(chan struct{}, atOnce)}
+// partitions. At most atOnce calls run at a time and they begin a while apart, each with at most the records given, or
+// one batch. A call that fails is no batch's fault: each of its batches is then handled by itself.
+func Together(atOnce, records int, apart time.Duration, handle func(context.Context, []Record) error) func(context.Context, []Record) error {
+	t := &together{
+		handle: handle, records: records, apart: apart,
+		//bound:limit calls of a handler of several partitions | as many as it is made with | batches wait, and share the next call
+		places: make(chan struct{}, atOnce),
+		//bound:limit who gathers what waits for a handler of several partitions | {} | the others are gathered
+		gathering: make(chan struct{}, 1),
+	}
 	return t.Handle
 }
 
 type together struct {
-	handle  func(context.Context, []Record) error
-	records int
-	places  chan struct{}
+	handle            func(context.Context, []Record) error
+	records           int
+	apart             time.Duration
+	places, gathering chan struct{}
+	began             time.Time // the last call; of who gathers
 
 	mu sync.Mutex
 	//bound:queue batches that wait for a handler of several partitions | one a partition | its partition waits
@@ -59,9 +67,9 @@ func (t *together) alone(b *waitingBatch) error {
 	return t.handle(b.ctx, b.records)
 }
 
-// await the outcome of a batch. Whoever finds a place handles what waits, be it its own or not.
+// await the outcome of a batch. Whoever may gather handles what waits, be it its own or not.
 func (t *together) await(b *waitingBatch) error {
-	places := t.places
+	gathering := t.gathering
 	for {
 		select {
 		case err := <-b.done:
@@ -71,18 +79,40 @@ func (t *together) await(b *waitingBatch) error {
 				return b.ctx.Err()
 			}
 			return <-b.done // its call ends by the same context
-		case places <- struct{}{}:
-			taken := t.take()
-			if len(taken) == 1 && taken[0] == b {
+		case gathering <- struct{}{}:
+			taken := t.gather(b.ctx)
+			<-t.gathering
+			switch {
+			case len(taken) == 0: // somebody has taken it, or its context has ended
+				gathering = nil
+			case len(taken) == 1 && taken[0] == b:
 				return t.alone(b)
-			}
-			t.run(taken)
-			<-t.places
-			if len(taken) == 0 { // somebody else has taken it
-				places = nil
+			default:
+				t.run(taken)
+				<-t.places
 			}
 		}
 	}
+}
+
+// gather waits until a call may begin, and takes its batches and a place; no batches and no place where none are left
+// or ctx ends.
+func (t *together) gather(ctx context.Context) []*waitingBatch {
+	if sleep(ctx, t.apart-time.Since(t.began)) != nil {
+		return nil
+	}
+	select {
+	case t.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	taken := t.take()
+	if len(taken) == 0 {
+		<-t.places
+		return nil
+	}
+	t.began = time.Now()
+	return taken
 }
 
 // leave tells whether the batch still waited, which it then does no more.

@@ -28,7 +28,7 @@ func TestWhatWaitsIsHandledTogetherAndEachInItsOrder(t *testing.T) {
 		var mu sync.Mutex
 		var calls [][]Record
 		var running atomic.Int64
-		handle := Together(2, 100, func(_ context.Context, records []Record) error {
+		handle := Together(2, 100, 0, func(_ context.Context, records []Record) error {
 			assert.LessOrEqual(t, running.Add(1), int64(2))
 			defer running.Add(-1)
 			time.Sleep(time.Second)
@@ -55,6 +55,29 @@ func TestWhatWaitsIsHandledTogetherAndEachInItsOrder(t *testing.T) {
 	})
 }
 
+func TestCallsThatBeginAWhileApartTakeWhatComesMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls, last atomic.Int64
+		began := time.Now()
+		handle := Together(4, 100, 10*time.Millisecond, func(context.Context, []Record) error {
+			calls.Add(1)
+			last.Store(int64(time.Since(began)))
+			time.Sleep(3 * time.Millisecond)
+			return nil
+		})
+		require.NoError(t, handle(t.Context(), of(0, 1)))
+		require.Zero(t, last.Load(), "the first waits for nobody")
+		var all sync.WaitGroup
+		for partition := range 200 {
+			all.Go(func() { assert.NoError(t, handle(t.Context(), of(partition, 1))) })
+			time.Sleep(5 * time.Millisecond)
+		}
+		all.Wait()
+		require.InDelta(t, 100, calls.Load(), 5)
+		require.LessOrEqual(t, time.Duration(last.Load()), 1020*time.Millisecond)
+	})
+}
+
 func TestAFaultIsItsOwnBatchesAlone(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"of the data": func() error { return DataFault("x", errors.New("bad")) },
@@ -65,7 +88,7 @@ func TestAFaultIsItsOwnBatchesAlone(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
 				handled := map[int]int{}
-				handle := Together(1, 100, func(_ context.Context, records []Record) error {
+				handle := Together(1, 100, 0, func(_ context.Context, records []Record) error {
 					time.Sleep(time.Second)
 					if slices.ContainsFunc(records, func(r Record) bool { return r.Partition == 3 }) {
 						return fail()
@@ -99,7 +122,7 @@ func TestAFaultIsItsOwnBatchesAlone(t *testing.T) {
 func TestAPartitionThatIsTakenAwayHoldsUpNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := make(chan struct{})
-		handle := Together(1, 100, func(ctx context.Context, records []Record) error {
+		handle := Together(1, 100, 0, func(ctx context.Context, records []Record) error {
 			if len(records) > 1 {
 				close(stuck)
 				<-ctx.Done()

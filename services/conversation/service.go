@@ -34,6 +34,7 @@ const day = 24 * time.Hour
 const (
 	projectionsAtOnce = 4
 	projectionEvents  = 500
+	projectionsApart  = 10 * time.Millisecond
 )
 
 // Topics that this service reads or writes, with what it asks of them.
@@ -134,7 +135,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 		Routes: read.Routes(),
 		Topics: Topics(),
 		Subscriptions: []bus.Subscription{
-			{Group: "conversation", Topics: sources, Handle: bus.Together(projectionsAtOnce, projectionEvents, ledger.Before(projector.Handle)), Dying: projector.Dying},
+			{Group: "conversation", Topics: sources, Handle: bus.Together(projectionsAtOnce, projectionEvents, projectionsApart, ledger.Before(projector.Handle)), Dying: projector.Dying},
 			holder.Subscription(),
 		},
 		Jobs: []app.Job{
