@@ -29,11 +29,11 @@ var Service = app.Service{Name: erase.HolderName, Config: func() any { return De
 
 const day = 24 * time.Hour
 
-// A transaction that projects costs some twenty statements, however many events it is of: events that come of
-// different partitions share one.
+// A transaction that projects costs some twenty statements, however many events it is of, and a row for each
+// conversation and person of theirs: it takes many at once, and events that come of different partitions share one.
 const (
 	projectionsAtOnce = 4
-	projectionEvents  = 500
+	projectionEvents  = 1000
 	projectionsApart  = 10 * time.Millisecond
 )
 
@@ -135,7 +135,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 		Routes: read.Routes(),
 		Topics: Topics(),
 		Subscriptions: []bus.Subscription{
-			{Group: "conversation", Topics: sources, Handle: bus.Together(projectionsAtOnce, projectionEvents, projectionsApart, ledger.Before(projector.Handle)), Dying: projector.Dying},
+			{Group: "conversation", Topics: sources, MaxBatch: projectionEvents, Handle: bus.Together(projectionsAtOnce, projectionEvents, projectionsApart, ledger.Before(projector.Handle)), Dying: projector.Dying},
 			holder.Subscription(),
 		},
 		Jobs: []app.Job{
