@@ -9,7 +9,7 @@ import (
 // transaction as bus hands it.
 const (
 	drainConnections = 10
-	drainBatch       = 1000
+	drainBatch       = 2000
 )
 
 // drain compares the way from the topic to committed rows with pgx's CopyFrom of the same rows into the same

@@ -33,7 +33,7 @@ const day = 24 * time.Hour
 // conversation and person of theirs: it takes many at once, and events that come of different partitions share one.
 const (
 	projectionsAtOnce = 4
-	projectionEvents  = 1000
+	projectionEvents  = 2000
 	projectionsApart  = 10 * time.Millisecond
 )
 
