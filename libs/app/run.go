@@ -28,7 +28,9 @@ const heapFloor = 24 << 20
 func (p *Platform) Run(ctx context.Context, units ...Unit) (err error) {
 	r := &run{p: p, directory: access.NewDirectory(p.Bus, p.Clock.Now)}
 	defer func() { err = errors.Join(err, r.unwind()) }()
-	defer runtime.KeepAlive(make([]byte, heapFloor))
+	if len(units) == 1 { // all services together live on more than that
+		defer runtime.KeepAlive(make([]byte, heapFloor))
+	}
 	if err := r.build(ctx, units); err != nil {
 		return err
 	}
