@@ -185,7 +185,7 @@ func (p *Process) awaitReady(ctx context.Context) error {
 		return nil
 	})
 	if err = errors.Join(ended, err); err != nil {
-		return fmt.Errorf("%s: %w (see its log)", p.Name, err)
+		return fmt.Errorf("%s: %w; its last words: %s", p.Name, err, p.lastWords())
 	}
 	return nil
 }
@@ -213,9 +213,18 @@ func (p *Process) awaitEnd(ctx context.Context) error {
 		return fmt.Errorf("%s has not ended: %w", p.Name, ctx.Err())
 	}
 	if r.err != nil {
-		return fmt.Errorf("%s did not end well: %w", p.Name, r.err)
+		return fmt.Errorf("%s did not end well: %w; its last words: %s", p.Name, r.err, p.lastWords())
 	}
 	return nil
+}
+
+// lastWords are the end of its log.
+func (p *Process) lastWords() string {
+	log, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(log[max(0, len(log)-1000):])
 }
 
 // Kill ends it with SIGKILL and waits until it is gone.
