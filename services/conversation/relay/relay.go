@@ -155,8 +155,11 @@ func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart time.Dura
 			polled = true
 		case <-woken:
 		}
-		if sleep(ctx, apart-time.Since(began)) != nil {
+		select {
+		case <-ctx.Done():
 			return
+		//bound:exempt gatherTime at most
+		case <-time.After(apart - time.Since(began)):
 		}
 		began = time.Now()
 		found, again, err := step(ctx)
@@ -178,22 +181,6 @@ func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart time.Dura
 			next /= soon
 		}
 		timer.Reset(next)
-	}
-}
-
-// sleep returns early, with an error, where ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	//bound:exempt as long as the caller says, and no longer than the context
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }
 
