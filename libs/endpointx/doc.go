@@ -17,7 +17,7 @@
 // A POST that creates something honours the header Idempotency-Key: give its Options an Idempotency, and
 // make the thing in the same transaction as the key is kept:
 //
-//	err := db.Tx(ctx, func(tx *sql.Tx) (err error) {
+//	err := db.Tx(ctx, func(tx *sqldb.Tx) (err error) {
 //		id, _, err = idempotency.Do(ctx, tx, func() (string, error) { return insert(ctx, tx, req) })
 //		return err
 //	})

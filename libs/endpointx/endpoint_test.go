@@ -3,7 +3,6 @@ package endpointx_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
 	"tributary.dev/libs/telemetry"
 )
@@ -162,7 +162,7 @@ func TestJSONTakesEscapesAsTheyAreMeant(t *testing.T) {
 func TestJSONSaysThatTheStoreIsAwayAndWhenToComeBack(t *testing.T) {
 	db := sqltest.SQLite(t, nil)
 	h := endpointx.JSON(endpointx.Options{}, func(ctx context.Context, _ item) (any, error) {
-		return nil, fmt.Errorf("kept: %w", db.Tx(ctx, func(tx *sql.Tx) error {
+		return nil, fmt.Errorf("kept: %w", db.Tx(ctx, func(tx *sqldb.Tx) error {
 			_, err := tx.ExecContext(ctx, "PRAGMA max_page_count = 1; CREATE TABLE kept (a BLOB); INSERT INTO kept VALUES (zeroblob(1000000))")
 			return err
 		}))

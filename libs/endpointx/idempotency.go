@@ -47,7 +47,7 @@ func NewIdempotency(db *sqldb.DB, secret []byte, now func() time.Time) *Idempote
 // Do calls f, which makes something in tx and names it, unless the request's Idempotency-Key has made it
 // before: then it gives that id, and replayed is true. Another request under the same key is a Conflict. Of
 // two at once with the same key the second waits for the first's transaction.
-func (i *Idempotency) Do(ctx context.Context, tx *sql.Tx, f func() (resourceID string, err error)) (resourceID string, replayed bool, err error) {
+func (i *Idempotency) Do(ctx context.Context, tx *sqldb.Tx, f func() (resourceID string, err error)) (resourceID string, replayed bool, err error) {
 	key, ok := ctx.Value(idempotencyContext{}).(idempotencyKey)
 	if i == nil || !ok || key.key == "" {
 		resourceID, err = f()
@@ -96,13 +96,13 @@ func (i *Idempotency) Run(ctx context.Context) error {
 
 // Sweep forgets keys of more than 24 h.
 func (i *Idempotency) Sweep(ctx context.Context) error {
-	return i.db.Tx(ctx, func(tx *sql.Tx) error {
+	return i.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM idempotency WHERE created_at <= $1`, i.now().Add(-idempotencyKept).UnixMicro())
 		return err
 	})
 }
 
-func (i *Idempotency) replay(ctx context.Context, tx *sql.Tx, workspace, key, mac string) (resourceID string, err error) {
+func (i *Idempotency) replay(ctx context.Context, tx *sqldb.Tx, workspace, key, mac string) (resourceID string, err error) {
 	var kept string
 	err = tx.QueryRowContext(ctx, `SELECT body_hmac, resource_id FROM idempotency WHERE workspace_id = $1 AND key = $2`,
 		workspace, key).Scan(&kept, &resourceID)

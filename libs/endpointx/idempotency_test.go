@@ -2,7 +2,6 @@ package endpointx_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -34,7 +33,7 @@ type maker struct {
 func (m *maker) handler() http.Handler {
 	return endpointx.JSON(endpointx.Options{Idempotency: m.idem}, func(ctx context.Context, i item) (map[string]string, error) {
 		var id string
-		err := m.db.Tx(ctx, func(tx *sql.Tx) (err error) {
+		err := m.db.Tx(ctx, func(tx *sqldb.Tx) (err error) {
 			id, _, err = m.idem.Do(ctx, tx, func() (string, error) {
 				made := strconv.FormatInt(m.made.Add(1), 10)
 				if _, err := tx.ExecContext(ctx, `INSERT INTO items (id, text) VALUES ($1, $2)`, made, i.Text); err != nil {
@@ -53,7 +52,7 @@ func (m *maker) handler() http.Handler {
 
 func (m *maker) items(t *testing.T) (n int) {
 	t.Helper()
-	require.NoError(t, m.db.View(t.Context(), func(tx *sql.Tx) error {
+	require.NoError(t, m.db.View(t.Context(), func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(t.Context(), `SELECT count(*) FROM items`).Scan(&n)
 	}))
 	return n
@@ -105,7 +104,7 @@ func TestIdempotency(t *testing.T) {
 		require.Equal(t, 200, late.Code, "after 24 h a key is free")
 		require.NoError(t, m.idem.Sweep(t.Context()))
 		var left int
-		require.NoError(t, db.View(t.Context(), func(tx *sql.Tx) error {
+		require.NoError(t, db.View(t.Context(), func(tx *sqldb.Tx) error {
 			return tx.QueryRowContext(t.Context(), `SELECT count(*) FROM idempotency`).Scan(&left)
 		}))
 		require.Equal(t, 1, left)

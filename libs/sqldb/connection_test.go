@@ -2,7 +2,6 @@ package sqldb
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -16,14 +15,14 @@ func TestAConnectionIsNotWaitedForForEver(t *testing.T) {
 	}
 	defer db.Close()
 	db.within = 10 * time.Millisecond
-	if err := db.Tx(t.Context(), func(*sql.Tx) error {
-		err := db.Tx(t.Context(), func(*sql.Tx) error { return nil })
+	if err := db.Tx(t.Context(), func(*Tx) error {
+		err := db.Tx(t.Context(), func(*Tx) error { return nil })
 		if !IsStoreFault(err) {
 			t.Errorf("while another holds the only one: %v", err)
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := db.Tx(ended, func(*sql.Tx) error { return nil }); !errors.Is(err, context.Canceled) {
+		if err := db.Tx(ended, func(*Tx) error { return nil }); !errors.Is(err, context.Canceled) {
 			t.Errorf("whose caller has gone: %v", err)
 		}
 		return nil

@@ -2,13 +2,8 @@ package sqldb
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
-	"errors"
 	"strconv"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // maxChunk is the most rows that one statement with VALUES inserts: more cost the server memory and save nothing.
@@ -18,21 +13,35 @@ const maxChunk = 256
 // suffix may be an ON CONFLICT clause and may end in RETURNING; then scan is called for every row returned. Fold
 // the rows per key and sort them by it before: PostgreSQL refuses a second upsert of a key in one statement, and
 // unsorted ones deadlock against each other.
+func InsertRows(ctx context.Context, tx *Tx, into string, columns []string, rows [][]any, suffix string, scan func(Row) error) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := QueueRows(ctx, tx, into, columns, rows, suffix, scan); err != nil {
+		return err
+	}
+	return tx.Send(ctx)
+}
+
+// QueueRows is InsertRows for what the caller can wait for, as Queue is.
 //
 // PostgreSQL is given an array a column: to read, plan and fill in a parameter a value costs it as much as
 // inserting does. SQLite, and columns of other than texts, integers or bytes, have VALUES, some rows at a time: powers
 // of two, so that few statements are made and few are prepared.
-func InsertRows(ctx context.Context, tx *sql.Tx, into string, columns []string, rows [][]any, suffix string, scan func(*sql.Rows) error) error {
+func QueueRows(ctx context.Context, tx *Tx, into string, columns []string, rows [][]any, suffix string, scan func(Row) error) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	insert := "INSERT INTO " + into + " (" + strings.Join(columns, ", ") + ") "
-	if err := run(ctx, tx, insert, []any{arrays{rows, suffix}}, scan); !errors.Is(err, errNoArrays) {
-		return err
+	if tx.pg != nil {
+		if from, args := unnested(rows); from != "" {
+			return tx.Queue(ctx, insert+"SELECT * FROM "+from+" "+suffix, args, scan)
+		}
 	}
 	for size := maxChunk; len(rows) > 0; size /= 2 {
 		for len(rows) >= size {
-			if err := insertChunk(ctx, tx, insert, rows[:size], suffix, scan); err != nil {
+			values, args := listed(rows[:size])
+			if err := tx.Queue(ctx, insert+values+suffix, args, scan); err != nil {
 				return err
 			}
 			rows = rows[size:]
@@ -41,31 +50,37 @@ func InsertRows(ctx context.Context, tx *sql.Tx, into string, columns []string, 
 	return nil
 }
 
-// arrays are the argument of a statement that inserts rows given by column. Only pgx lets an argument rewrite its
-// statement; for any other driver database/sql asks it for its value. Both fail before anything is sent where
-// arrays won't do.
-type arrays struct {
-	rows   [][]any
-	suffix string
-}
-
-var errNoArrays = errors.New("sqldb: arrays won't do")
-
-// Value implements driver.Valuer.
-func (arrays) Value() (driver.Value, error) { return nil, errNoArrays }
-
-// RewriteQuery implements pgx.QueryRewriter.
-func (a arrays) RewriteQuery(_ context.Context, _ *pgx.Conn, insert string, _ []any) (string, []any, error) {
-	parameters := make([]string, len(a.rows[0]))
-	columns := make([]any, len(parameters))
+// unnested gives rows as a table of arrays, one a column; "" where arrays won't do.
+func unnested(rows [][]any) (from string, columns []any) {
+	parameters := make([]string, len(rows[0]))
+	columns = make([]any, len(parameters))
 	for i := range columns {
 		var typ string
-		if columns[i], typ = columnOf(a.rows, i); typ == "" {
-			return "", nil, errNoArrays
+		if columns[i], typ = columnOf(rows, i); typ == "" {
+			return "", nil
 		}
 		parameters[i] = "$" + strconv.Itoa(i+1) + "::" + typ + "[]"
 	}
-	return insert + "SELECT * FROM unnest(" + strings.Join(parameters, ", ") + ") " + a.suffix, columns, nil
+	return "unnest(" + strings.Join(parameters, ", ") + ")", columns
+}
+
+// listed gives rows as VALUES.
+func listed(rows [][]any) (values string, args []any) {
+	text := append(make([]byte, 0, 8+7*len(rows)*len(rows[0])), "VALUES "...)
+	args = make([]any, 0, len(rows)*len(rows[0]))
+	for i, row := range rows {
+		if i > 0 {
+			text = append(text, ", "...)
+		}
+		before := byte('(')
+		for _, value := range row {
+			args = append(args, value)
+			text = strconv.AppendInt(append(text, before, '$'), int64(len(args)), 10)
+			before = ','
+		}
+		text = append(text, ')')
+	}
+	return string(append(text, ' ')), args
 }
 
 // columnOf gives an array of rows' ith values and their type; "" where they are of no type that will do, or of several.
@@ -109,54 +124,6 @@ func integer(value any) (int64, bool) {
 		return n, true
 	}
 	return 0, false
-}
-
-func insertChunk(ctx context.Context, tx *sql.Tx, insert string, rows [][]any, suffix string, scan func(*sql.Rows) error) error {
-	values := len(rows) * len(rows[0])
-	text := make([]byte, 0, len(insert)+8+7*values+len(suffix))
-	text = append(text, insert+"VALUES "...)
-	args := make([]any, 0, values)
-	for i, row := range rows {
-		if i > 0 {
-			text = append(text, ", "...)
-		}
-		before := byte('(')
-		for _, value := range row {
-			args = append(args, value)
-			text = strconv.AppendInt(append(text, before, '$'), int64(len(args)), 10)
-			before = ','
-		}
-		text = append(text, ')')
-	}
-	return run(ctx, tx, string(append(append(text, ' '), suffix...)), args, scan)
-}
-
-func run(ctx context.Context, tx *sql.Tx, statement string, args []any, scan func(*sql.Rows) error) error {
-	if scan == nil {
-		_, err := tx.ExecContext(ctx, statement, args...)
-		return err
-	}
-	return Query(ctx, tx, statement, args, scan)
-}
-
-// Queryer is a transaction or a connection.
-type Queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-// Query runs a query and calls scan for each of its rows.
-func Query(ctx context.Context, on Queryer, query string, args []any, scan func(*sql.Rows) error) error {
-	rows, err := on.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }() // its error is Err's
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // maxIn is the longest list that In takes: what both databases' parameter limits leave room for.

@@ -196,9 +196,9 @@ const maxTries = 10
 // Tx runs f in a write transaction and commits when it returns nil. A transaction that lost against
 // another (serialisation fault, deadlock, busy) is run again, so f must be repeatable; any other error of
 // f rolls back and is returned as it is. An error of the commit itself leaves the outcome unknown.
-func (db *DB) Tx(ctx context.Context, f func(tx *sql.Tx) error) error {
+func (db *DB) Tx(ctx context.Context, f func(tx *Tx) error) error {
 	for try := 1; ; try++ {
-		err := db.run(ctx, db.write, nil, f)
+		err := db.run(ctx, db.write, false, "BEGIN", f)
 		if err == nil || try == maxTries || !lostRace(err) {
 			return err
 		}
@@ -213,35 +213,37 @@ func (db *DB) Tx(ctx context.Context, f func(tx *sql.Tx) error) error {
 }
 
 // View runs f on one consistent state of the database; f may not write.
-func (db *DB) View(ctx context.Context, f func(tx *sql.Tx) error) error {
-	return db.run(ctx, db.read, &sql.TxOptions{ReadOnly: true, Isolation: db.snapshot()}, f)
+func (db *DB) View(ctx context.Context, f func(tx *Tx) error) error {
+	return db.run(ctx, db.read, true, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", f)
 }
 
-// Read runs one statement that reads, in no transaction, which saves PostgreSQL's beginning and ending one; scan is
-// called for every row.
-func (db *DB) Read(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
+// Read runs one statement that reads, in no transaction, which saves PostgreSQL the ending of one; scan is called for
+// every row.
+func (db *DB) Read(ctx context.Context, query string, args []any, scan func(Row) error) error {
 	conn, err := db.connection(ctx, db.read)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // back to the pool
-	return Query(ctx, conn, query, args, scan)
-}
-
-func (db *DB) snapshot() sql.IsolationLevel {
-	if db.dialect == goose.DialectPostgres {
-		return sql.LevelRepeatableRead
+	if db.dialect == goose.DialectSQLite3 {
+		return queryLite(ctx, conn, query, args, scan)
 	}
-	return sql.LevelDefault // SQLite's readers always see one state
+	return conn.Raw(func(driver any) error {
+		return postgres(ctx, driver.(*stdlib.Conn).Conn(), "", func(tx *Tx) error { return tx.Queue(ctx, query, args, scan) })
+	})
 }
 
-func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func(tx *sql.Tx) error) (err error) {
+// run runs f in a transaction. readOnly is for SQLite and begin for PostgreSQL; SQLite's readers see one state always.
+func (db *DB) run(ctx context.Context, pool *sql.DB, readOnly bool, begin string, f func(tx *Tx) error) (err error) {
 	conn, err := db.connection(ctx, pool)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // back to the pool
-	tx, err := conn.BeginTx(ctx, opts)
+	if db.dialect == goose.DialectPostgres {
+		return conn.Raw(func(driver any) error { return postgres(ctx, driver.(*stdlib.Conn).Conn(), begin, f) })
+	}
+	tx, err := conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: readOnly})
 	if err != nil {
 		return err
 	}
@@ -254,7 +256,7 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, f func
 			err = ctx.Err() // it was rolled back for that
 		}
 	}()
-	if err := f(tx); err != nil {
+	if err := f(&Tx{lite: tx}); err != nil {
 		return err
 	}
 	done = true
@@ -275,7 +277,7 @@ func (db *DB) connection(ctx context.Context, pool *sql.DB) (*sql.Conn, error) {
 	return conn, err
 }
 
-// deadlines give each statement one.
+// deadlines give each statement one, and those that are sent together one for all.
 type deadlines struct{ within time.Duration }
 
 type endDeadline struct{}
@@ -290,4 +292,17 @@ func (d deadlines) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Trace
 // TraceQueryEnd implements pgx.QueryTracer.
 func (deadlines) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
 	ctx.Value(endDeadline{}).(context.CancelFunc)()
+}
+
+// TraceBatchStart implements pgx.BatchTracer.
+func (d deadlines) TraceBatchStart(ctx context.Context, conn *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return d.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{})
+}
+
+// TraceBatchQuery implements pgx.BatchTracer.
+func (deadlines) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+// TraceBatchEnd implements pgx.BatchTracer.
+func (d deadlines) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, _ pgx.TraceBatchEndData) {
+	d.TraceQueryEnd(ctx, conn, pgx.TraceQueryEndData{})
 }

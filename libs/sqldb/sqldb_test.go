@@ -27,20 +27,20 @@ CREATE TABLE kinds (id TEXT PRIMARY KEY);
 CREATE TABLE things (id TEXT PRIMARY KEY, n BIGINT NOT NULL CHECK (n < 1000000), kind TEXT REFERENCES kinds(id));
 `)}}
 
-func insert(ctx context.Context, tx *sql.Tx, rows [][]any, suffix string, scan func(*sql.Rows) error) error {
+func insert(ctx context.Context, tx *sqldb.Tx, rows [][]any, suffix string, scan func(sqldb.Row) error) error {
 	return sqldb.InsertRows(ctx, tx, "things", []string{"id", "n"}, rows, suffix, scan)
 }
 
 func TestReadReadsWhatWasCommitted(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx := context.Background()
-		if err := db.Tx(ctx, func(tx *sql.Tx) error { return insert(ctx, tx, [][]any{{"a", 1}, {"b", 2}}, "", nil) }); err != nil {
+		if err := db.Tx(ctx, func(tx *sqldb.Tx) error { return insert(ctx, tx, [][]any{{"a", 1}, {"b", 2}}, "", nil) }); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
 		read := func(query string, args ...any) error {
 			got = nil
-			return db.Read(ctx, query, args, func(rows *sql.Rows) error {
+			return db.Read(ctx, query, args, func(rows sqldb.Row) error {
 				var id string
 				err := rows.Scan(&id)
 				got = append(got, id)
@@ -70,9 +70,9 @@ func TestInsertRowsInsertsEveryRowOnceWhateverTheChunks(t *testing.T) {
 			rows = append(rows, []any{id, i})
 		}
 		var got []string
-		err := db.Tx(ctx, func(tx *sql.Tx) error {
+		err := db.Tx(ctx, func(tx *sqldb.Tx) error {
 			got = nil
-			return insert(ctx, tx, rows, "ON CONFLICT (id) DO NOTHING RETURNING id", func(r *sql.Rows) error {
+			return insert(ctx, tx, rows, "ON CONFLICT (id) DO NOTHING RETURNING id", func(r sqldb.Row) error {
 				var id string
 				err := r.Scan(&id)
 				got = append(got, id)
@@ -85,7 +85,7 @@ func TestInsertRowsInsertsEveryRowOnceWhateverTheChunks(t *testing.T) {
 		}
 		list, args := sqldb.In(1, []string{"aa", "ab", "zz"})
 		var n int
-		err = db.View(ctx, func(tx *sql.Tx) error {
+		err = db.View(ctx, func(tx *sqldb.Tx) error {
 			return tx.QueryRowContext(ctx, "SELECT count(*) FROM things WHERE id IN ("+list+")", args...).Scan(&n)
 		})
 		if err != nil || n != 2 {
@@ -110,9 +110,9 @@ CREATE TABLE kept (id TEXT PRIMARY KEY, small INTEGER NOT NULL, large BIGINT NOT
 			"others":  {[]string{"id", "small", "large", "share"}, [][]any{{"e", 0, 0, .5}, {"f", 0, 0, 2.}}, "e 0 0 NULL - 0.5; f 0 0 NULL - 2"},
 		} {
 			var got []string
-			if err := db.Tx(ctx, func(tx *sql.Tx) error {
+			if err := db.Tx(ctx, func(tx *sqldb.Tx) error {
 				got = nil
-				return sqldb.InsertRows(ctx, tx, "kept", c.columns, c.rows, "RETURNING id, small, large, raw, maybe, share", func(rows *sql.Rows) error {
+				return sqldb.InsertRows(ctx, tx, "kept", c.columns, c.rows, "RETURNING id, small, large, raw, maybe, share", func(rows sqldb.Row) error {
 					var id string
 					var small int
 					var large int64
@@ -153,7 +153,7 @@ func TestFaultsAreToldApart(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx := context.Background()
 		exec := func(query string, args ...any) error {
-			return db.Tx(ctx, func(tx *sql.Tx) error { _, err := tx.ExecContext(ctx, query, args...); return err })
+			return db.Tx(ctx, func(tx *sqldb.Tx) error { _, err := tx.ExecContext(ctx, query, args...); return err })
 		}
 		if err := exec("INSERT INTO things (id, n) VALUES ($1, $2)", "a", 1); err != nil {
 			t.Fatal(err)
@@ -182,15 +182,22 @@ func TestFaultsOfTheStoreAreToldFromTheOthers(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx := context.Background()
 		exec := func(query string) error {
-			return db.Tx(ctx, func(tx *sql.Tx) error { _, err := tx.ExecContext(ctx, query); return err })
+			return db.Tx(ctx, func(tx *sqldb.Tx) (err error) {
+				for statement := range strings.SplitSeq(query, "; ") {
+					if _, failed := tx.ExecContext(ctx, statement); failed != nil {
+						err = failed
+					}
+				}
+				return err
+			})
 		}
 		store := map[string]string{"full": "PRAGMA max_page_count = 1; INSERT INTO kinds VALUES (hex(zeroblob(1000000)))"}
 		if db.Dialect() == "postgres" {
 			store = map[string]string{
-				"full":        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53100'; END $$",
-				"lock":        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03'; END $$",
+				"full":        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '53100';END $$",
+				"lock":        "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03';END $$",
 				"too long":    "SET LOCAL statement_timeout = 10; SELECT pg_sleep(5)",
-				"stood still": "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25P03'; END $$",
+				"stood still": "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '25P03';END $$",
 				"terminated":  "SELECT pg_terminate_backend(pg_backend_pid())",
 			}
 		}
@@ -213,12 +220,12 @@ func TestAServerThatIsNotThereIsAFaultOfTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if err := db.View(t.Context(), func(*sql.Tx) error { return nil }); !sqldb.IsStoreFault(err) {
+	if err := db.View(t.Context(), func(*sqldb.Tx) error { return nil }); !sqldb.IsStoreFault(err) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := db.View(ctx, func(*sql.Tx) error { return nil }); err == nil || sqldb.IsStoreFault(err) {
+	if err := db.View(ctx, func(*sqldb.Tx) error { return nil }); err == nil || sqldb.IsStoreFault(err) {
 		t.Fatal(err)
 	}
 }
@@ -227,7 +234,7 @@ func TestAFailedTransactionLeavesNothing(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx := context.Background()
 		mine := errors.New("mine")
-		err := db.Tx(ctx, func(tx *sql.Tx) error {
+		err := db.Tx(ctx, func(tx *sqldb.Tx) error {
 			if err := insert(ctx, tx, [][]any{{"a", 1}}, "", nil); err != nil {
 				return err
 			}
@@ -237,7 +244,7 @@ func TestAFailedTransactionLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		var n int
-		if err := db.View(ctx, func(tx *sql.Tx) error {
+		if err := db.View(ctx, func(tx *sqldb.Tx) error {
 			return tx.QueryRowContext(ctx, "SELECT count(*) FROM things").Scan(&n)
 		}); err != nil || n != 0 {
 			t.Fatalf("%d rows, %v", n, err)
@@ -249,10 +256,10 @@ func TestATransactionThatOutlivesItsContextFailsForThat(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		err := db.Tx(ctx, func(tx *sql.Tx) error {
+		err := db.Tx(ctx, func(tx *sqldb.Tx) error {
 			for {
-				if _, err := tx.ExecContext(t.Context(), "SELECT 1"); errors.Is(err, sql.ErrTxDone) {
-					return nil // rolled back behind our back: to commit is too late
+				if _, err := tx.ExecContext(t.Context(), "SELECT 1"); err != nil {
+					return nil // it has ended behind our back: to commit is too late
 				}
 			}
 		})
@@ -265,7 +272,7 @@ func TestATransactionThatOutlivesItsContextFailsForThat(t *testing.T) {
 func TestConcurrentTransactionsAllLand(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
 		ctx := context.Background()
-		if err := db.Tx(ctx, func(tx *sql.Tx) error { return insert(ctx, tx, [][]any{{"a", 0}, {"b", 0}}, "", nil) }); err != nil {
+		if err := db.Tx(ctx, func(tx *sqldb.Tx) error { return insert(ctx, tx, [][]any{{"a", 0}, {"b", 0}}, "", nil) }); err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
@@ -278,7 +285,7 @@ func TestConcurrentTransactionsAllLand(t *testing.T) {
 					if i == 0 {
 						slices.Reverse(ids)
 					}
-					if err := db.Tx(ctx, func(tx *sql.Tx) error {
+					if err := db.Tx(ctx, func(tx *sqldb.Tx) error {
 						for _, id := range ids {
 							if _, err := tx.ExecContext(ctx, "UPDATE things SET n = n + 1 WHERE id = $1", id); err != nil {
 								return err
@@ -292,7 +299,7 @@ func TestConcurrentTransactionsAllLand(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if err := db.View(ctx, func(tx *sql.Tx) error {
+		if err := db.View(ctx, func(tx *sqldb.Tx) error {
 			var n int
 			err := tx.QueryRowContext(ctx, "SELECT sum(n) FROM things").Scan(&n)
 			if n != 40 {
@@ -307,7 +314,7 @@ func TestConcurrentTransactionsAllLand(t *testing.T) {
 
 func TestAViewCannotWrite(t *testing.T) {
 	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
-		err := db.View(context.Background(), func(tx *sql.Tx) error {
+		err := db.View(context.Background(), func(tx *sqldb.Tx) error {
 			return insert(context.Background(), tx, [][]any{{"a", 1}}, "", nil)
 		})
 		if err == nil {
@@ -352,7 +359,7 @@ func TestAServerThatFallsSilentIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	err = db.Tx(t.Context(), func(tx *sql.Tx) error {
+	err = db.Tx(t.Context(), func(tx *sqldb.Tx) error {
 		network.Stall()
 		_, err := tx.ExecContext(t.Context(), "SELECT 1")
 		return err
@@ -361,7 +368,7 @@ func TestAServerThatFallsSilentIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	network.Mend()
-	if err := db.Tx(t.Context(), func(*sql.Tx) error { return nil }); err != nil {
+	if err := db.Tx(t.Context(), func(*sqldb.Tx) error { return nil }); err != nil {
 		t.Fatal("once it speaks again:", err)
 	}
 }

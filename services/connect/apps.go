@@ -60,10 +60,10 @@ func (s *service) listApps(ctx context.Context, req listApps) (page endpointx.Pa
 		return page, err
 	}
 	var items []providerApp
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		items = nil
 		return sqldb.Query(ctx, tx, `SELECT `+appColumns+` FROM apps WHERE workspace_id IN ($1, '') AND deleted_at = 0 AND (created_at, id) > ($2, $3)
-			ORDER BY created_at, id LIMIT $4`, []any{workspaceOf(ctx), at, id, req.Size() + 1}, func(rows *sql.Rows) error {
+			ORDER BY created_at, id LIMIT $4`, []any{workspaceOf(ctx), at, id, req.Size() + 1}, func(rows sqldb.Row) error {
 			var r appRow
 			err := r.scan(rows.Scan)
 			items = append(items, s.appObject(r))
@@ -144,7 +144,7 @@ func (s *service) createApp(ctx context.Context, req createApp) (a providerApp, 
 	if row.sealed, err = s.keepers.seal(ctx, req.Channel, req.Secrets.proto()); err != nil {
 		return a, err
 	}
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		id, _, err := s.idem.Do(ctx, tx, func() (string, error) {
 			_, err := tx.ExecContext(ctx, `INSERT INTO apps (`+appColumns+`, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)`,
 				row.id, row.workspaceID, row.channel, row.name, row.clientID, row.externalID, row.sealed, row.createdAt)
@@ -193,7 +193,7 @@ func (s *service) changeApp(ctx context.Context, req changeApp) (a providerApp, 
 	var sealed []byte
 	if req.Secrets != nil {
 		var r appRow
-		if err := s.db.View(ctx, func(tx *sql.Tx) (err error) { r, err = ownApp(ctx, tx, req.ID); return err }); err != nil {
+		if err := s.db.View(ctx, func(tx *sqldb.Tx) (err error) { r, err = ownApp(ctx, tx, req.ID); return err }); err != nil {
 			return a, err
 		}
 		faults := faults{}
@@ -206,7 +206,7 @@ func (s *service) changeApp(ctx context.Context, req changeApp) (a providerApp, 
 			return a, err
 		}
 	}
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		r, err := ownApp(ctx, tx, req.ID)
 		if err != nil {
 			return err
@@ -235,7 +235,7 @@ func (s *service) changeApp(ctx context.Context, req changeApp) (a providerApp, 
 // deleteApp takes an app, and its secrets, away; not while a connection works through it.
 func (s *service) deleteApp(ctx context.Context, req byID) (none struct{}, err error) {
 	now := s.now().UnixMicro()
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		r, err := ownApp(ctx, tx, req.ID)
 		if err != nil {
 			return err
@@ -263,7 +263,7 @@ func (s *service) deleteApp(ctx context.Context, req byID) (none struct{}, err e
 }
 
 // visibleApp is an app that the caller may connect through: the workspace's own, or the operator's.
-func visibleApp(ctx context.Context, tx *sql.Tx, id string) (r appRow, err error) {
+func visibleApp(ctx context.Context, tx *sqldb.Tx, id string) (r appRow, err error) {
 	err = r.scan(tx.QueryRowContext(ctx, `SELECT `+appColumns+` FROM apps WHERE id = $1 AND workspace_id IN ($2, '') AND deleted_at = 0`,
 		id, workspaceOf(ctx)).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -273,7 +273,7 @@ func visibleApp(ctx context.Context, tx *sql.Tx, id string) (r appRow, err error
 }
 
 // ownApp is an app that the caller may change: the workspace's own, or, for the operator, the operator's.
-func ownApp(ctx context.Context, tx *sql.Tx, id string) (appRow, error) {
+func ownApp(ctx context.Context, tx *sqldb.Tx, id string) (appRow, error) {
 	r, err := visibleApp(ctx, tx, id)
 	if caller, _ := access.From(ctx); err == nil && r.workspaceID == "" && !caller.Operator {
 		return appRow{}, endpointx.NotFound("app")
@@ -282,7 +282,7 @@ func ownApp(ctx context.Context, tx *sql.Tx, id string) (appRow, error) {
 }
 
 // readAppRecord is an app as the adapters are told.
-func readAppRecord(ctx context.Context, tx *sql.Tx, e entry) (*pb.App, error) {
+func readAppRecord(ctx context.Context, tx *sqldb.Tx, e entry) (*pb.App, error) {
 	channel, name := e.split()
 	var r appRow
 	err := r.scan(tx.QueryRowContext(ctx, `SELECT `+appColumns+` FROM apps WHERE channel = $1 AND name = $2 AND deleted_at = 0`, channel, name).Scan)

@@ -2,7 +2,6 @@ package connect
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +28,7 @@ const KeyFile = "api-key"
 func bootstrap(ctx context.Context, db *sqldb.DB, dir string, newKey bool, now func() time.Time, log *slog.Logger) error {
 	path := filepath.Join(dir, KeyFile)
 	var installed bool
-	err := db.View(ctx, func(tx *sql.Tx) error {
+	err := db.View(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM installation)`).Scan(&installed)
 	})
 	if err != nil {
@@ -48,7 +47,7 @@ func bootstrap(ctx context.Context, db *sqldb.DB, dir string, newKey bool, now f
 		return warnOfStaleKey(ctx, db, k, path, log)
 	}
 	var made bool
-	err = db.Tx(ctx, func(tx *sql.Tx) error {
+	err = db.Tx(ctx, func(tx *sqldb.Tx) error {
 		if installed {
 			made = true
 			return addOwnerKey(ctx, tx, k, now().UnixMicro())
@@ -78,7 +77,7 @@ type bootKey struct {
 // warnOfStaleKey tells of a file whose key was revoked since, or is another installation's.
 func warnOfStaleKey(ctx context.Context, db *sqldb.DB, k bootKey, path string, log *slog.Logger) error {
 	var valid bool
-	err := db.View(ctx, func(tx *sql.Tx) error {
+	err := db.View(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM keys WHERE id = $1 AND hash = $2 AND revoked_at = 0)`, k.id, k.hash).Scan(&valid)
 	})
 	if err == nil && !valid {
@@ -109,7 +108,7 @@ func keyInFile(path string) (k bootKey, created bool, err error) {
 }
 
 // install makes the operator's workspace; made is false where another has.
-func install(ctx context.Context, tx *sql.Tx, k bootKey, now int64) (made bool, err error) {
+func install(ctx context.Context, tx *sqldb.Tx, k bootKey, now int64) (made bool, err error) {
 	w := workspaceRow{id: newID(), name: "default", operator: true, createdAt: now}
 	if err := insertWorkspace(ctx, tx, w); err != nil {
 		return false, err
@@ -128,7 +127,7 @@ func install(ctx context.Context, tx *sql.Tx, k bootKey, now int64) (made bool, 
 }
 
 // addOwnerKey gives the operator's workspace a further owner key, of the owner that has been longest.
-func addOwnerKey(ctx context.Context, tx *sql.Tx, k bootKey, now int64) error {
+func addOwnerKey(ctx context.Context, tx *sqldb.Tx, k bootKey, now int64) error {
 	row := keyRow{id: k.id, hash: k.hash, name: "made at a start", role: access.Owner, createdAt: now}
 	err := tx.QueryRowContext(ctx, `SELECT m.workspace_id, m.id FROM members m JOIN installation i ON i.workspace_id = m.workspace_id
 		WHERE m.role = $1 ORDER BY m.created_at, m.id LIMIT 1`, access.Owner).Scan(&row.workspaceID, &row.memberID)
@@ -139,7 +138,7 @@ func addOwnerKey(ctx context.Context, tx *sql.Tx, k bootKey, now int64) error {
 }
 
 // insertOwner makes a workspace's first member and that member's key.
-func insertOwner(ctx context.Context, tx *sql.Tx, workspaceID, name string, k bootKey, now int64) error {
+func insertOwner(ctx context.Context, tx *sqldb.Tx, workspaceID, name string, k bootKey, now int64) error {
 	member := memberRow{id: newID(), workspaceID: workspaceID, name: name, role: access.Owner, createdAt: now}
 	if err := insertMember(ctx, tx, member); err != nil {
 		return err

@@ -3,7 +3,6 @@ package connect
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,9 +27,9 @@ func boot(t *testing.T, db *sqldb.DB, dir string, newKey bool) error {
 func validKeys(t *testing.T, db *sqldb.DB) map[string]keyRow {
 	t.Helper()
 	keys := map[string]keyRow{}
-	require.NoError(t, db.View(t.Context(), func(tx *sql.Tx) error {
+	require.NoError(t, db.View(t.Context(), func(tx *sqldb.Tx) error {
 		clear(keys)
-		return sqldb.Query(t.Context(), tx, `SELECT `+keyColumns+` FROM keys WHERE revoked_at = 0`, nil, func(rows *sql.Rows) error {
+		return sqldb.Query(t.Context(), tx, `SELECT `+keyColumns+` FROM keys WHERE revoked_at = 0`, nil, func(rows sqldb.Row) error {
 			var r keyRow
 			err := r.scan(rows.Scan)
 			keys[r.id] = r

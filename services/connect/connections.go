@@ -43,7 +43,7 @@ func (r *connectionRow) scan(scan func(...any) error) error {
 }
 
 // write keeps a row as it now is, and has it published.
-func (r *connectionRow) write(ctx context.Context, tx *sql.Tx) error {
+func (r *connectionRow) write(ctx context.Context, tx *sqldb.Tx) error {
 	settings, err := json.Marshal(r.settings)
 	if err != nil {
 		return err
@@ -105,11 +105,11 @@ func (s *service) listConnections(ctx context.Context, req listConnections) (pag
 		return page, err
 	}
 	var items []connection
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		items = nil
 		return sqldb.Query(ctx, tx, `SELECT `+connectionColumns+` FROM connections WHERE workspace_id = $1 AND (created_at, id) > ($2, $3)
 			AND (CAST($4 AS TEXT) = '' OR channel = $4) AND (CAST($5 AS TEXT) = '' OR status = $5) ORDER BY created_at, id LIMIT $6`,
-			[]any{workspaceOf(ctx), at, id, req.Channel, req.Status, req.Size() + 1}, func(rows *sql.Rows) error {
+			[]any{workspaceOf(ctx), at, id, req.Channel, req.Status, req.Size() + 1}, func(rows sqldb.Row) error {
 				var r connectionRow
 				err := r.scan(rows.Scan)
 				items = append(items, s.object(r, true))
@@ -120,7 +120,7 @@ func (s *service) listConnections(ctx context.Context, req listConnections) (pag
 }
 
 func (s *service) getConnection(ctx context.Context, req byID) (c connection, err error) {
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		r, err := readConnection(ctx, tx, req.ID)
 		c = s.object(r, true)
 		return err
@@ -196,7 +196,7 @@ func (s *service) connectAccount(ctx context.Context, req connectAccount) (c con
 		return c, err
 	}
 	now := s.now().UnixMicro()
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		var again bool
 		id, replayed, err := s.idem.Do(ctx, tx, func() (string, error) {
 			// Of two that connect the account at once the second finds the first's connection.
@@ -237,7 +237,7 @@ func (s *service) connectAccount(ctx context.Context, req connectAccount) (c con
 }
 
 // appFor checks the app that a connection names, and keeps it from being deleted meanwhile.
-func appFor(ctx context.Context, tx *sql.Tx, req connectAccount) error {
+func appFor(ctx context.Context, tx *sqldb.Tx, req connectAccount) error {
 	if req.AppID == "" {
 		return nil
 	}
@@ -273,7 +273,7 @@ func (s *service) changeConnection(ctx context.Context, req changeConnection) (c
 	var sealed []byte
 	if req.Credentials != nil || req.Settings != nil {
 		var r connectionRow
-		if err := s.db.View(ctx, func(tx *sql.Tx) (err error) { r, err = readConnection(ctx, tx, req.ID); return err }); err != nil {
+		if err := s.db.View(ctx, func(tx *sqldb.Tx) (err error) { r, err = readConnection(ctx, tx, req.ID); return err }); err != nil {
 			return c, err
 		}
 		faults := faults{}
@@ -292,7 +292,7 @@ func (s *service) changeConnection(ctx context.Context, req changeConnection) (c
 		}
 	}
 	now := s.now().UnixMicro()
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		r, err := lockConnection(ctx, tx, req.ID)
 		if err != nil {
 			return err
@@ -324,7 +324,7 @@ func (s *service) changeConnection(ctx context.Context, req changeConnection) (c
 // finds it. It is repeatable.
 func (s *service) disconnect(ctx context.Context, req byID) (none struct{}, err error) {
 	now := s.now().UnixMicro()
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		r, err := lockConnection(ctx, tx, req.ID)
 		if err != nil || (r.status == disabled && r.sealed == nil) {
 			return err
@@ -339,7 +339,7 @@ func (s *service) disconnect(ctx context.Context, req byID) (none struct{}, err 
 	return none, nil
 }
 
-func readConnection(ctx context.Context, tx *sql.Tx, id string) (r connectionRow, err error) {
+func readConnection(ctx context.Context, tx *sqldb.Tx, id string) (r connectionRow, err error) {
 	err = r.scan(tx.QueryRowContext(ctx, `SELECT `+connectionColumns+` FROM connections WHERE id = $1 AND workspace_id = $2`,
 		id, workspaceOf(ctx)).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -349,7 +349,7 @@ func readConnection(ctx context.Context, tx *sql.Tx, id string) (r connectionRow
 }
 
 // lockConnection is readConnection for who is about to write it: a change that is under way ends first.
-func lockConnection(ctx context.Context, tx *sql.Tx, id string) (connectionRow, error) {
+func lockConnection(ctx context.Context, tx *sqldb.Tx, id string) (connectionRow, error) {
 	if _, err := tx.ExecContext(ctx, `UPDATE connections SET updated_at = updated_at WHERE id = $1 AND workspace_id = $2`, id, workspaceOf(ctx)); err != nil {
 		return connectionRow{}, err
 	}
@@ -357,7 +357,7 @@ func lockConnection(ctx context.Context, tx *sql.Tx, id string) (connectionRow, 
 }
 
 // readConnectionRecord is a connection as the other services are told.
-func readConnectionRecord(ctx context.Context, tx *sql.Tx, id string) (*pb.Connection, error) {
+func readConnectionRecord(ctx context.Context, tx *sqldb.Tx, id string) (*pb.Connection, error) {
 	var r connectionRow
 	err := r.scan(tx.QueryRowContext(ctx, `SELECT `+connectionColumns+` FROM connections WHERE id = $1`, id).Scan)
 	if err != nil {

@@ -56,10 +56,10 @@ func (s *service) listKeys(ctx context.Context, req listKeys) (page endpointx.Pa
 		return page, err
 	}
 	var items []apiKey
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		items = nil
 		return sqldb.Query(ctx, tx, `SELECT `+keyColumns+` FROM keys WHERE workspace_id = $1 AND (created_at, id) > ($2, $3)
-			ORDER BY created_at, id LIMIT $4`, []any{workspaceOf(ctx), at, id, req.Size() + 1}, func(rows *sql.Rows) error {
+			ORDER BY created_at, id LIMIT $4`, []any{workspaceOf(ctx), at, id, req.Size() + 1}, func(rows sqldb.Row) error {
 			var r keyRow
 			err := r.scan(rows.Scan)
 			items = append(items, r.object())
@@ -119,7 +119,7 @@ func (s *service) createKey(ctx context.Context, req createKey) (k apiKey, err e
 		req.MemberID = caller.MemberID
 	}
 	id, text, hash := access.NewKey()
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		made, replayed, err := s.idem.Do(ctx, tx, func() (string, error) {
 			if err := hasMember(ctx, tx, caller.WorkspaceID, req.MemberID); err != nil {
 				return "", err
@@ -154,7 +154,7 @@ type byID struct {
 // ever make another.
 func (s *service) revokeKey(ctx context.Context, req byID) (none struct{}, err error) {
 	now := s.now().UnixMicro()
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		// Two that revoke two keys at once go one after the other.
 		if _, err := tx.ExecContext(ctx, `UPDATE workspaces SET name = name WHERE id = $1`, workspaceOf(ctx)); err != nil {
 			return err
@@ -189,7 +189,7 @@ func (s *service) revokeKey(ctx context.Context, req byID) (none struct{}, err e
 	return none, nil
 }
 
-func insertKey(ctx context.Context, tx *sql.Tx, r keyRow) error {
+func insertKey(ctx context.Context, tx *sqldb.Tx, r keyRow) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO keys (`+keyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		r.id, r.workspaceID, r.memberID, r.name, r.role, r.scopes, r.hash, r.expiresAt, r.revokedAt, r.createdAt)
 	if err != nil {
@@ -198,12 +198,12 @@ func insertKey(ctx context.Context, tx *sql.Tx, r keyRow) error {
 	return mark(ctx, tx, keyEntry(r.id))
 }
 
-func readKey(ctx context.Context, tx *sql.Tx, workspaceID, id string) (r keyRow, err error) {
+func readKey(ctx context.Context, tx *sqldb.Tx, workspaceID, id string) (r keyRow, err error) {
 	err = r.scan(tx.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM keys WHERE id = $1 AND workspace_id = $2`, id, workspaceID).Scan)
 	return r, err
 }
 
-func hasMember(ctx context.Context, tx *sql.Tx, workspaceID, id string) error {
+func hasMember(ctx context.Context, tx *sqldb.Tx, workspaceID, id string) error {
 	var n int
 	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM members WHERE id = $1 AND workspace_id = $2`, id, workspaceID).Scan(&n)
 	if err == nil && n == 0 {
@@ -213,7 +213,7 @@ func hasMember(ctx context.Context, tx *sql.Tx, workspaceID, id string) error {
 }
 
 // readAccessKey is a key as the services that check it are told.
-func readAccessKey(ctx context.Context, tx *sql.Tx, id string) (*pb.AccessKey, error) {
+func readAccessKey(ctx context.Context, tx *sqldb.Tx, id string) (*pb.AccessKey, error) {
 	var r keyRow
 	var operator int
 	err := tx.QueryRowContext(ctx, `SELECT k.id, k.workspace_id, k.member_id, k.role, k.scopes, k.hash, k.expires_at, k.revoked_at, w.operator

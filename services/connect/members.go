@@ -2,7 +2,6 @@ package connect
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"time"
 
@@ -36,10 +35,10 @@ func (s *service) listMembers(ctx context.Context, req listMembers) (page endpoi
 		return page, err
 	}
 	var items []member
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		items = nil
 		return sqldb.Query(ctx, tx, `SELECT id, name, role, created_at FROM members WHERE workspace_id = $1 AND (created_at, id) > ($2, $3)
-			ORDER BY created_at, id LIMIT $4`, []any{workspaceOf(ctx), at, id, req.Size() + 1}, func(rows *sql.Rows) error {
+			ORDER BY created_at, id LIMIT $4`, []any{workspaceOf(ctx), at, id, req.Size() + 1}, func(rows sqldb.Row) error {
 			var m memberRow
 			err := rows.Scan(&m.id, &m.name, &m.role, &m.createdAt)
 			items = append(items, m.object())
@@ -66,7 +65,7 @@ func (r *createMember) Validate() error {
 }
 
 func (s *service) createMember(ctx context.Context, req createMember) (m member, err error) {
-	err = s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		id, _, err := s.idem.Do(ctx, tx, func() (string, error) {
 			row := memberRow{id: newID(), workspaceID: workspaceOf(ctx), name: req.Name, role: req.Role, createdAt: s.now().UnixMicro()}
 			return row.id, insertMember(ctx, tx, row)
@@ -83,7 +82,7 @@ func (s *service) createMember(ctx context.Context, req createMember) (m member,
 	return m, err
 }
 
-func insertMember(ctx context.Context, tx *sql.Tx, m memberRow) error {
+func insertMember(ctx context.Context, tx *sqldb.Tx, m memberRow) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO members (id, workspace_id, name, role, created_at) VALUES ($1, $2, $3, $4, $5)`,
 		m.id, m.workspaceID, m.name, m.role, m.createdAt)
 	return err

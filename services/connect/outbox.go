@@ -30,7 +30,7 @@ func connectionEntry(id string) entry     { return entry{accounts.ConnectionsTop
 func (e entry) split() (a, b string)      { a, b, _ = strings.Cut(e.key, "/"); return a, b }
 
 // mark notes in the transaction of a change that the entry must be published.
-func mark(ctx context.Context, tx *sql.Tx, e entry) error {
+func mark(ctx context.Context, tx *sqldb.Tx, e entry) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO outbox (topic, key, mark) VALUES ($1, $2, $3)
 		ON CONFLICT (topic, key) DO UPDATE SET mark = excluded.mark`, e.topic, e.key, uuid.NewString())
 	return err
@@ -121,7 +121,7 @@ func (r *relay) publishMarked(ctx context.Context) (n int, err error) {
 		return 0, ctx.Err()
 	}
 	var batch []marked
-	err = r.db.View(ctx, func(tx *sql.Tx) error {
+	err = r.db.View(ctx, func(tx *sqldb.Tx) error {
 		batch, err = readMarked(ctx, tx)
 		return err
 	})
@@ -141,7 +141,7 @@ func (r *relay) publishMarked(ctx context.Context) (n int, err error) {
 	}
 	// The entries were published whatever becomes of the request.
 	ctx = context.WithoutCancel(ctx)
-	return len(batch), r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return len(batch), r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		for _, m := range batch {
 			if err := unmark(ctx, tx, m); err != nil {
 				return err
@@ -151,8 +151,8 @@ func (r *relay) publishMarked(ctx context.Context) (n int, err error) {
 	})
 }
 
-func readMarked(ctx context.Context, tx *sql.Tx) (batch []marked, err error) {
-	err = sqldb.Query(ctx, tx, `SELECT topic, key, mark FROM outbox ORDER BY topic, key LIMIT $1`, []any{relayBatch}, func(rows *sql.Rows) error {
+func readMarked(ctx context.Context, tx *sqldb.Tx) (batch []marked, err error) {
+	err = sqldb.Query(ctx, tx, `SELECT topic, key, mark FROM outbox ORDER BY topic, key LIMIT $1`, []any{relayBatch}, func(rows sqldb.Row) error {
 		var m marked
 		err := rows.Scan(&m.topic, &m.key, &m.mark)
 		batch = append(batch, m)
@@ -170,7 +170,7 @@ func readMarked(ctx context.Context, tx *sql.Tx) (batch []marked, err error) {
 }
 
 // unmark takes the mark that was read; where it is another's by now, or gone, the entry is marked.
-func unmark(ctx context.Context, tx *sql.Tx, m marked) error {
+func unmark(ctx context.Context, tx *sqldb.Tx, m marked) error {
 	taken, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE topic = $1 AND key = $2 AND mark = $3`, m.topic, m.key, m.mark)
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func unmark(ctx context.Context, tx *sql.Tx, m marked) error {
 }
 
 // current is an entry's record, or nil where there is none.
-func current(ctx context.Context, tx *sql.Tx, e entry) ([]byte, error) {
+func current(ctx context.Context, tx *sqldb.Tx, e entry) ([]byte, error) {
 	var record proto.Message
 	var err error
 	switch e.topic {

@@ -2,7 +2,6 @@ package connect
 
 import (
 	"context"
-	"database/sql"
 	"net/http"
 	"testing"
 	"time"
@@ -21,7 +20,7 @@ import (
 
 func (h *house) marks() (n int) {
 	h.Helper()
-	require.NoError(h, h.s.db.View(h.Context(), func(tx *sql.Tx) error {
+	require.NoError(h, h.s.db.View(h.Context(), func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(h.Context(), `SELECT count(*) FROM outbox`).Scan(&n)
 	}))
 	return n
@@ -66,7 +65,7 @@ func TestAZombieThatPublishedAnOlderStateLastIsOutdone(t *testing.T) {
 
 		// The zombie has read a state ...
 		var stale []marked
-		require.NoError(t, db.Tx(t.Context(), func(tx *sql.Tx) error {
+		require.NoError(t, db.Tx(t.Context(), func(tx *sqldb.Tx) error {
 			if err := mark(t.Context(), tx, connectionEntry(id)); err != nil {
 				return err
 			}
@@ -80,7 +79,7 @@ func TestAZombieThatPublishedAnOlderStateLastIsOutdone(t *testing.T) {
 		// ... and now the zombie's state lands.
 		require.NoError(t, h.bus.Publish(t.Context(), bus.Message{Topic: stale[0].topic, Key: stale[0].key, Value: stale[0].value}))
 		require.NotEmpty(t, h.record(id).GetSealedCredentials())
-		require.NoError(t, db.Tx(t.Context(), func(tx *sql.Tx) error { return unmark(t.Context(), tx, stale[0]) }))
+		require.NoError(t, db.Tx(t.Context(), func(tx *sqldb.Tx) error { return unmark(t.Context(), tx, stale[0]) }))
 
 		h.s.relay.flush(t.Context())
 		require.Empty(t, h.record(id).GetSealedCredentials(), "the newest state is the last")

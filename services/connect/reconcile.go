@@ -3,7 +3,6 @@ package connect
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -79,7 +78,7 @@ func (r *reconciler) compare(ctx context.Context, topic string, table *bus.Table
 	for {
 		var keys []string
 		var different []entry
-		err := r.db.View(ctx, func(tx *sql.Tx) (err error) {
+		err := r.db.View(ctx, func(tx *sqldb.Tx) (err error) {
 			keys, different, err = differing(ctx, tx, topic, after, table)
 			return err
 		})
@@ -100,8 +99,8 @@ func (r *reconciler) compare(ctx context.Context, topic string, table *bus.Table
 }
 
 // differing looks at a page of a topic's keys after one, in order.
-func differing(ctx context.Context, tx *sql.Tx, topic, after string, table *bus.Table[[]byte]) (keys []string, different []entry, err error) {
-	err = sqldb.Query(ctx, tx, keysOf(topic), []any{after, relayBatch}, func(rows *sql.Rows) error {
+func differing(ctx context.Context, tx *sqldb.Tx, topic, after string, table *bus.Table[[]byte]) (keys []string, different []entry, err error) {
+	err = sqldb.Query(ctx, tx, keysOf(topic), []any{after, relayBatch}, func(rows sqldb.Row) error {
 		var key string
 		err := rows.Scan(&key)
 		keys = append(keys, key)
@@ -135,7 +134,7 @@ func keysOf(topic string) string {
 }
 
 func (r *reconciler) markAll(ctx context.Context, entries []entry) error {
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		for _, e := range entries {
 			if err := mark(ctx, tx, e); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/bus"
+	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
@@ -50,7 +51,7 @@ func (h *revocations) handle(ctx context.Context, batch []bus.Record) error {
 		return nil
 	}
 	var outcomes []string
-	err := h.s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := h.s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		outcomes = outcomes[:0]
 		for _, e := range events {
 			outcome, err := revoke(ctx, tx, e, h.s.now().UnixMicro())
@@ -84,7 +85,7 @@ func mayRevoke(headers []bus.Header) bool {
 
 // revoke applies one event. Of all that a provider says since the credentials were given the gravest
 // counts, so that order and repetition change nothing; a disconnected connection stays as it is.
-func revoke(ctx context.Context, tx *sql.Tx, e *pb.ChannelEvent, now int64) (outcome string, err error) {
+func revoke(ctx context.Context, tx *sqldb.Tx, e *pb.ChannelEvent, now int64) (outcome string, err error) {
 	if _, err := tx.ExecContext(ctx, `UPDATE connections SET updated_at = updated_at WHERE id = $1`, e.GetConnectionId()); err != nil {
 		return "", err
 	}

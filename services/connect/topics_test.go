@@ -2,7 +2,6 @@ package connect
 
 import (
 	"context"
-	"database/sql"
 	"os"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"tributary.dev/libs/accounts"
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
@@ -104,21 +104,14 @@ func (h *house) requireNoSecrets(canary string) {
 			require.NotContains(h, string(value), canary, key)
 		}
 	}
-	require.NoError(h, h.s.db.View(h.Context(), func(tx *sql.Tx) error {
+	require.NoError(h, h.s.db.View(h.Context(), func(tx *sqldb.Tx) error {
 		for _, query := range []string{`SELECT sealed_credentials FROM connections`, `SELECT sealed_secrets FROM apps`, `SELECT body_hmac FROM idempotency`, `SELECT settings FROM connections`} {
-			rows, err := tx.QueryContext(h.Context(), query)
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
+			if err := sqldb.Query(h.Context(), tx, query, nil, func(row sqldb.Row) error {
 				var value []byte
-				if err := rows.Scan(&value); err != nil {
-					return err
-				}
+				err := row.Scan(&value)
 				require.False(h, strings.Contains(string(value), canary))
-			}
-			if err := rows.Err(); err != nil {
+				return err
+			}); err != nil {
 				return err
 			}
 		}

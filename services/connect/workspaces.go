@@ -2,7 +2,6 @@ package connect
 
 import (
 	"context"
-	"database/sql"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -35,10 +34,10 @@ func (s *service) listWorkspaces(ctx context.Context, req listWorkspaces) (page 
 		return page, err
 	}
 	var items []workspace
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		items = nil
 		return sqldb.Query(ctx, tx, `SELECT id, name, created_at FROM workspaces WHERE (created_at, id) > ($1, $2)
-			ORDER BY created_at, id LIMIT $3`, []any{at, id, req.Size() + 1}, func(rows *sql.Rows) error {
+			ORDER BY created_at, id LIMIT $3`, []any{at, id, req.Size() + 1}, func(rows sqldb.Row) error {
 			var w workspace
 			var created int64
 			err := rows.Scan(&w.ID, &w.Name, &created)
@@ -72,7 +71,7 @@ func (s *service) createWorkspace(ctx context.Context, req createWorkspace) (wor
 	var w workspace
 	var id string
 	keyID, text, hash := access.NewKey()
-	err := s.db.Tx(ctx, func(tx *sql.Tx) (err error) {
+	err := s.db.Tx(ctx, func(tx *sqldb.Tx) (err error) {
 		var replayed bool
 		id, replayed, err = s.idem.Do(ctx, tx, func() (string, error) {
 			row := workspaceRow{id: newID(), name: req.Name, createdAt: now}
@@ -106,7 +105,7 @@ func (s *service) createWorkspace(ctx context.Context, req createWorkspace) (wor
 	return w, nil
 }
 
-func insertWorkspace(ctx context.Context, tx *sql.Tx, w workspaceRow) error {
+func insertWorkspace(ctx context.Context, tx *sqldb.Tx, w workspaceRow) error {
 	operator := 0
 	if w.operator {
 		operator = 1

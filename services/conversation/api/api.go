@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"net/http"
 	"time"
@@ -23,7 +22,7 @@ import (
 type Sending interface {
 	Draft(ctx context.Context, workspace, conversation string) (*sending.Draft, error)
 	Compose(ctx context.Context, d *sending.Draft, m sending.Message) error
-	Post(ctx context.Context, tx *sql.Tx, d *sending.Draft) error
+	Post(ctx context.Context, tx *sqldb.Tx, d *sending.Draft) error
 	Retry(ctx context.Context, workspace, message string) error
 }
 

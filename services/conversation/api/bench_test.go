@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -38,7 +37,7 @@ func BenchmarkALongConversation(b *testing.B) {
 			}
 			rows = append(rows, []any{id, us, c, connection, "inbound", p.ID, order, p.ID, p.KeyID, id, order, part.GetCiphertext()})
 		}
-		if err := h.db.Tx(context.Background(), func(tx *sql.Tx) error {
+		if err := h.db.Tx(context.Background(), func(tx *sqldb.Tx) error {
 			return sqldb.InsertRows(context.Background(), tx, "messages", []string{"id", "workspace_id", "conversation_id", "connection_id", "direction",
 				"author_subject", "order_us", "content_subject", "content_key", "content_id", "content_order", "ciphertext"}, rows, "", nil)
 		}); err != nil {

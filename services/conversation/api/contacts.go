@@ -51,7 +51,7 @@ func (a *API) listContacts(ctx context.Context, req listContacts) (endpointx.Pag
 		condition += " AND id IN (SELECT i.contact_id FROM identities i WHERE i.subject_id = $5)"
 		args = append(args, subject)
 	}
-	contacts, err := a.viewContacts(ctx, caller.WorkspaceID, func(tx *sql.Tx) ([]*contactRow, error) {
+	contacts, err := a.viewContacts(ctx, caller.WorkspaceID, func(tx *sqldb.Tx) ([]*contactRow, error) {
 		page.NextCursor = ""
 		rows, err := queryContacts(ctx, tx, condition+" ORDER BY created_us DESC, id DESC LIMIT $4", args...)
 		if err != nil || len(rows) <= req.Size() {
@@ -121,7 +121,7 @@ func e164(value string) (number string, ok bool) {
 
 func (a *API) getContact(ctx context.Context, req byID) (Contact, error) {
 	caller, _ := access.From(ctx)
-	found, err := a.viewContacts(ctx, caller.WorkspaceID, func(tx *sql.Tx) ([]*contactRow, error) {
+	found, err := a.viewContacts(ctx, caller.WorkspaceID, func(tx *sqldb.Tx) ([]*contactRow, error) {
 		if err := contactShown(ctx, tx, caller.WorkspaceID, req.ID); err != nil {
 			return nil, err
 		}
@@ -134,7 +134,7 @@ func (a *API) getContact(ctx context.Context, req byID) (Contact, error) {
 }
 
 // contactShown is 404 where the workspace has no such contact, 410 where it is frozen or was erased.
-func contactShown(ctx context.Context, tx *sql.Tx, workspace, id string) error {
+func contactShown(ctx context.Context, tx *sqldb.Tx, workspace, id string) error {
 	var frozen int
 	err := tx.QueryRowContext(ctx, "SELECT frozen FROM contacts WHERE workspace_id = $1 AND id = $2", workspace, id).Scan(&frozen)
 	switch {
@@ -146,11 +146,11 @@ func contactShown(ctx context.Context, tx *sql.Tx, workspace, id string) error {
 	return err
 }
 
-func queryContacts(ctx context.Context, tx *sql.Tx, condition string, args ...any) ([]*contactRow, error) {
+func queryContacts(ctx context.Context, tx *sqldb.Tx, condition string, args ...any) ([]*contactRow, error) {
 	var found []*contactRow
 	byID := map[string]*contactRow{}
 	var ids []string
-	err := sqldb.Query(ctx, tx, "SELECT id, created_us, subject_id FROM contacts WHERE "+condition, args, func(rows *sql.Rows) error {
+	err := sqldb.Query(ctx, tx, "SELECT id, created_us, subject_id FROM contacts WHERE "+condition, args, func(rows sqldb.Row) error {
 		var c contactRow
 		var subject string
 		err := rows.Scan(&c.id, &c.created, &subject)
@@ -163,7 +163,7 @@ func queryContacts(ctx context.Context, tx *sql.Tx, condition string, args ...an
 	}
 	list, args := sqldb.In(1, ids)
 	err = sqldb.Query(ctx, tx, "SELECT contact_id, subject_id FROM identities WHERE contact_id IN ("+list+") ORDER BY subject_id", args,
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var contact, subject string
 			err := rows.Scan(&contact, &subject)
 			if c := byID[contact]; err == nil && !slices.Contains(c.subjects, subject) {
@@ -174,11 +174,11 @@ func queryContacts(ctx context.Context, tx *sql.Tx, condition string, args ...an
 	return found, err
 }
 
-func (a *API) viewContacts(ctx context.Context, workspace string, read func(tx *sql.Tx) ([]*contactRow, error)) ([]Contact, error) {
+func (a *API) viewContacts(ctx context.Context, workspace string, read func(tx *sqldb.Tx) ([]*contactRow, error)) ([]Contact, error) {
 	var rows []*contactRow
 	var persons people
 	var subjects []string
-	err := a.DB.View(ctx, func(tx *sql.Tx) (err error) {
+	err := a.DB.View(ctx, func(tx *sqldb.Tx) (err error) {
 		if rows, err = read(tx); err != nil {
 			return err
 		}

@@ -36,9 +36,9 @@ type conversationRow struct {
 	frozen bool
 }
 
-func queryConversations(ctx context.Context, tx *sql.Tx, condition string, args ...any) ([]conversationRow, error) {
+func queryConversations(ctx context.Context, tx *sqldb.Tx, condition string, args ...any) ([]conversationRow, error) {
 	var found []conversationRow
-	err := sqldb.Query(ctx, tx, selectConversations+condition, args, func(rows *sql.Rows) error {
+	err := sqldb.Query(ctx, tx, selectConversations+condition, args, func(rows sqldb.Row) error {
 		var c conversationRow
 		var contact string
 		var first int64
@@ -71,7 +71,7 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 		return page, err
 	}
 	condition, args := req.condition(caller.WorkspaceID, before, beforeID)
-	err := a.DB.View(ctx, func(tx *sql.Tx) error {
+	err := a.DB.View(ctx, func(tx *sqldb.Tx) error {
 		rows, err := queryConversations(ctx, tx, condition, args...)
 		if err != nil {
 			return err
@@ -115,7 +115,7 @@ type byID struct {
 
 func (a *API) getConversation(ctx context.Context, req byID) (c Conversation, err error) {
 	caller, _ := access.From(ctx)
-	err = a.DB.View(ctx, func(tx *sql.Tx) error {
+	err = a.DB.View(ctx, func(tx *sqldb.Tx) error {
 		c, err = conversation(ctx, tx, caller.WorkspaceID, req.ID)
 		return err
 	})
@@ -124,7 +124,7 @@ func (a *API) getConversation(ctx context.Context, req byID) (c Conversation, er
 
 // conversation reads one of a workspace: 404 where there is none, 410 where its contact is frozen or was
 // erased.
-func conversation(ctx context.Context, tx *sql.Tx, workspace, id string) (Conversation, error) {
+func conversation(ctx context.Context, tx *sqldb.Tx, workspace, id string) (Conversation, error) {
 	rows, err := queryConversations(ctx, tx, "c.workspace_id = $1 AND c.id = $2", workspace, id)
 	switch {
 	case err != nil:
@@ -138,7 +138,7 @@ func conversation(ctx context.Context, tx *sql.Tx, workspace, id string) (Conver
 }
 
 // conversationShown is conversation for who only asks whether there is one: nothing is counted.
-func conversationShown(ctx context.Context, tx *sql.Tx, workspace, id string) error {
+func conversationShown(ctx context.Context, tx *sqldb.Tx, workspace, id string) error {
 	var frozen int
 	err := tx.QueryRowContext(ctx, "SELECT frozen FROM conversations WHERE last_us > 0 AND workspace_id = $1 AND id = $2", workspace, id).Scan(&frozen)
 	switch {
@@ -168,7 +168,7 @@ func (a *API) updateConversation(ctx context.Context, req updateConversation) (c
 		return c, invalidStatus()
 	}
 	now := a.Clock.NowMicros()
-	return a.change(ctx, req.ID, func(tx *sql.Tx) (bool, error) {
+	return a.change(ctx, req.ID, func(tx *sqldb.Tx) (bool, error) {
 		result, err := tx.ExecContext(ctx, `UPDATE conversations SET status = $2,
 			status_us = CASE WHEN last_inbound_us > $3 THEN last_inbound_us ELSE $3 END WHERE id = $1`, req.ID, req.Status, now)
 		return changed(result, err)
@@ -181,7 +181,7 @@ type readConversation struct {
 }
 
 func (a *API) readConversation(ctx context.Context, req readConversation) (c Conversation, err error) {
-	return a.change(ctx, req.ID, func(tx *sql.Tx) (bool, error) {
+	return a.change(ctx, req.ID, func(tx *sqldb.Tx) (bool, error) {
 		var upTo sql.NullInt64
 		query, args := "SELECT last_us FROM conversations WHERE id = $1", []any{req.ID}
 		if req.MessageID != nil {
@@ -205,9 +205,9 @@ func changed(result sql.Result, err error) (bool, error) {
 }
 
 // change makes a member's change of a conversation under its lock, tells the stream, and reads it again.
-func (a *API) change(ctx context.Context, id string, change func(tx *sql.Tx) (changed bool, err error)) (c Conversation, err error) {
+func (a *API) change(ctx context.Context, id string, change func(tx *sqldb.Tx) (changed bool, err error)) (c Conversation, err error) {
 	caller, _ := access.From(ctx)
-	err = a.DB.Tx(ctx, func(tx *sql.Tx) error {
+	err = a.DB.Tx(ctx, func(tx *sqldb.Tx) error {
 		if _, err := store.LockConversations(ctx, tx, []string{id}); err != nil {
 			return err
 		}

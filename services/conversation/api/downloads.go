@@ -14,6 +14,7 @@ import (
 	"tributary.dev/libs/endpointx/problem"
 	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
+	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
@@ -71,7 +72,7 @@ func (a *API) openAttachment(ctx context.Context, id string) (*openedAttachment,
 	var message *messageRow
 	var at attachmentRow
 	var key sealedColumns
-	err := a.DB.View(ctx, func(tx *sql.Tx) error {
+	err := a.DB.View(ctx, func(tx *sqldb.Tx) error {
 		var messageID string
 		err := tx.QueryRowContext(ctx, `SELECT id, kind, content_type, size, object, failed, message_id, key_subject, key_id, ciphertext
 			FROM attachments WHERE id = $1 AND workspace_id = $2 AND declared = 1`, id, caller.WorkspaceID).

@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -122,7 +121,7 @@ const missingPosition = `SELECT COALESCE(MAX(p.position), 0) FROM (SELECT positi
 
 // span gives the newest position, and up to where events may be missing.
 func (a *API) span(ctx context.Context) (newest, missing int64, err error) {
-	err = a.DB.View(ctx, func(tx *sql.Tx) error {
+	err = a.DB.View(ctx, func(tx *sqldb.Tx) error {
 		if err := tx.QueryRowContext(ctx, newestPosition).Scan(&newest); err != nil {
 			return err
 		}
@@ -200,7 +199,7 @@ func (s *stream) read(ctx context.Context) (more bool, err error) {
 	var told []*pb.ConversationEvent
 	var upTo int64
 	var visible seen
-	err = s.api.DB.View(ctx, func(tx *sql.Tx) error {
+	err = s.api.DB.View(ctx, func(tx *sqldb.Tx) error {
 		var newest int64
 		if err := tx.QueryRowContext(ctx, newestPosition).Scan(&newest); err != nil || newest <= s.last {
 			upTo, more = s.last, false
@@ -236,9 +235,9 @@ func (s *stream) read(ctx context.Context) (more bool, err error) {
 
 // reach gives how far to read at a time, and whether there is more: some rows, and no more than one that
 // takes them past eventBatch events.
-func (s *stream) reach(ctx context.Context, tx *sql.Tx, newest int64) (upTo int64, more bool, err error) {
+func (s *stream) reach(ctx context.Context, tx *sqldb.Tx, newest int64) (upTo int64, more bool, err error) {
 	rows, events := 0, 0
-	err = sqldb.Query(ctx, tx, eventsAfter, []any{s.workspace, store.TopicConversations, s.last, newest, eventBatch}, func(r *sql.Rows) error {
+	err = sqldb.Query(ctx, tx, eventsAfter, []any{s.workspace, store.TopicConversations, s.last, newest, eventBatch}, func(r sqldb.Row) error {
 		var position int64
 		var count int
 		err := r.Scan(&position, &count)
@@ -257,8 +256,8 @@ func (s *stream) reach(ctx context.Context, tx *sql.Tx, newest int64) (upTo int6
 }
 
 // events behind the last that the client has, up to a position.
-func (s *stream) events(ctx context.Context, tx *sql.Tx, upTo int64) (events []store.Placed, err error) {
-	err = sqldb.Query(ctx, tx, eventsUpTo, []any{s.workspace, store.TopicConversations, s.last, upTo}, func(r *sql.Rows) error {
+func (s *stream) events(ctx context.Context, tx *sqldb.Tx, upTo int64) (events []store.Placed, err error) {
+	err = sqldb.Query(ctx, tx, eventsUpTo, []any{s.workspace, store.TopicConversations, s.last, upTo}, func(r sqldb.Row) error {
 		var position int64
 		var count int
 		row := &pb.OutboxEntries_Entry{}
@@ -319,7 +318,7 @@ func (s *stream) flush() error {
 // seen is what of the events' subjects is shown: nothing frozen, gone or erased is.
 type seen map[string]bool
 
-func look(ctx context.Context, tx *sql.Tx, events []*pb.ConversationEvent) (seen, error) {
+func look(ctx context.Context, tx *sqldb.Tx, events []*pb.ConversationEvent) (seen, error) {
 	shownIDs := seen{"": true}
 	for _, of := range []struct {
 		id    func(*pb.ConversationEvent) string
@@ -337,7 +336,7 @@ func look(ctx context.Context, tx *sql.Tx, events []*pb.ConversationEvent) (seen
 			}
 		}
 		list, args := sqldb.In(1, ids)
-		err := sqldb.Query(ctx, tx, of.query+"("+list+")", args, func(rows *sql.Rows) error {
+		err := sqldb.Query(ctx, tx, of.query+"("+list+")", args, func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			shownIDs[id] = true

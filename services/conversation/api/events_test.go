@@ -3,7 +3,6 @@ package api_test
 import (
 	"bufio"
 	"context"
-	"database/sql"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/api"
@@ -28,7 +28,7 @@ func (h *house) tell(workspace, conversation string, messages ...string) {
 		entries[i] = store.Told(&pb.ConversationEvent{Type: "message.created",
 			WorkspaceId: workspace, ConversationId: conversation, MessageId: message, Direction: pb.Direction_DIRECTION_INBOUND, OrderUs: 1}, "")
 	}
-	if err := h.db.Tx(context.Background(), func(tx *sql.Tx) error {
+	if err := h.db.Tx(context.Background(), func(tx *sqldb.Tx) error {
 		return store.Append(context.Background(), tx, h.time().UnixMicro(), entries...)
 	}); err != nil {
 		h.Fatal(err)

@@ -3,7 +3,6 @@ package api_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -266,8 +265,8 @@ type page[T any] struct {
 
 func (h *house) exec(query string, args ...any) {
 	h.Helper()
-	if err := h.db.Tx(context.Background(), func(tx *sql.Tx) error {
-		_, err := tx.Exec(query, args...)
+	if err := h.db.Tx(context.Background(), func(tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(context.Background(), query, args...)
 		return err
 	}); err != nil {
 		h.Fatal(err)

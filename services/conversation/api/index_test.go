@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
@@ -61,7 +60,7 @@ func TestListsAreReadAlongAnIndex(t *testing.T) {
 func fill(t *testing.T, db *sqldb.DB) {
 	t.Helper()
 	const numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
-	err := db.Tx(context.Background(), func(tx *sql.Tx) error {
+	err := db.Tx(context.Background(), func(tx *sqldb.Tx) error {
 		for _, statement := range []string{
 			`INSERT INTO conversations (id, workspace_id, channel, connection_id, status, first_us, last_us) ` + numbers +
 				`SELECT CAST(i AS TEXT), 'w', 'sms', CAST(i % 7 AS TEXT), CASE WHEN i % 50 = 0 THEN 'open' ELSE 'resolved' END, i, i FROM n`,
@@ -76,7 +75,7 @@ func fill(t *testing.T, db *sqldb.DB) {
 			if strings.Contains(statement, "$1") {
 				args = []any{[]byte{}}
 			}
-			if _, err := tx.Exec(statement, args...); err != nil {
+			if _, err := tx.ExecContext(context.Background(), statement, args...); err != nil {
 				return fmt.Errorf("%s: %w", statement, err)
 			}
 		}
@@ -94,17 +93,13 @@ func explain(t *testing.T, db *sqldb.DB, query string, args []any) string {
 		how = "EXPLAIN "
 	}
 	var plan strings.Builder
-	err := db.View(context.Background(), func(tx *sql.Tx) error {
-		return sqldb.Query(context.Background(), tx, how+query, args, func(rows *sql.Rows) error {
-			columns, err := rows.Columns()
-			if err != nil {
-				return err
+	err := db.View(context.Background(), func(tx *sqldb.Tx) error {
+		return sqldb.Query(context.Background(), tx, how+query, args, func(row sqldb.Row) error {
+			values := []any{new(any), new(any), new(any), new(any)}
+			if db.Dialect() == "postgres" {
+				values = values[:1]
 			}
-			values := make([]any, len(columns))
-			for i := range values {
-				values[i] = new(any)
-			}
-			err = rows.Scan(values...)
+			err := row.Scan(values...)
 			fmt.Fprintln(&plan, *values[len(values)-1].(*any))
 			return err
 		})

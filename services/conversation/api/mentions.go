@@ -3,11 +3,11 @@ package api
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"slices"
 	"strings"
 
 	"tributary.dev/libs/seal"
+	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
@@ -61,7 +61,7 @@ func (a *API) nameMentioned(ctx context.Context, o *opening, purpose pb.Purpose,
 		return nil
 	}
 	slices.Sort(subjects)
-	if err := a.DB.View(ctx, func(tx *sql.Tx) error { return persons.load(ctx, tx, subjects) }); err != nil {
+	if err := a.DB.View(ctx, func(tx *sqldb.Tx) error { return persons.load(ctx, tx, subjects) }); err != nil {
 		return err
 	}
 	persons.ask(o, subjects)

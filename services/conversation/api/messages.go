@@ -10,6 +10,7 @@ import (
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/endpointx"
 	"tributary.dev/libs/endpointx/problem"
+	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/sending"
 )
@@ -41,7 +42,7 @@ func (a *API) listMessages(ctx context.Context, req listMessages) (page endpoint
 	if err := req.Behind(&from, &fromID); err != nil {
 		return page, err
 	}
-	page.Items, err = a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_CONVERSATION, func(tx *sql.Tx) ([]*messageRow, error) {
+	page.Items, err = a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_CONVERSATION, func(tx *sqldb.Tx) ([]*messageRow, error) {
 		page.NextCursor = ""
 		if err := conversationShown(ctx, tx, caller.WorkspaceID, req.ID); err != nil {
 			return nil, err
@@ -66,7 +67,7 @@ func (a *API) getMessage(ctx context.Context, req byID) (Message, error) {
 // author is frozen.
 func (a *API) message(ctx context.Context, id string) (Message, error) {
 	caller, _ := access.From(ctx)
-	found, err := a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_CONVERSATION, func(tx *sql.Tx) ([]*messageRow, error) {
+	found, err := a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_CONVERSATION, func(tx *sqldb.Tx) ([]*messageRow, error) {
 		return messageOf(ctx, tx, caller.WorkspaceID, id)
 	})
 	if err != nil {
@@ -76,7 +77,7 @@ func (a *API) message(ctx context.Context, id string) (Message, error) {
 }
 
 // messageOf gives exactly one row, or a Problem.
-func messageOf(ctx context.Context, tx *sql.Tx, workspace, id string) ([]*messageRow, error) {
+func messageOf(ctx context.Context, tx *sqldb.Tx, workspace, id string) ([]*messageRow, error) {
 	rows, err := queryMessages(ctx, tx, shown+" AND m.id = $1 AND m.workspace_id = $2", id, workspace)
 	if err != nil || len(rows) > 0 {
 		return rows, err
@@ -135,7 +136,7 @@ func (a *API) postMessage(ctx context.Context, req postMessage) (Message, error)
 	// repetition: the first request took the uploads that the second one misses.
 	draft, fault := a.draft(ctx, caller, req)
 	var id string
-	err := a.DB.Tx(ctx, func(tx *sql.Tx) (err error) {
+	err := a.DB.Tx(ctx, func(tx *sqldb.Tx) (err error) {
 		id, _, err = a.Idempotency.Do(ctx, tx, func() (string, error) {
 			if fault != nil {
 				return "", fault
@@ -168,7 +169,7 @@ func (a *API) draft(ctx context.Context, caller access.Caller, req postMessage) 
 
 func (a *API) retryMessage(ctx context.Context, req byID) (Message, error) {
 	caller, _ := access.From(ctx)
-	if err := a.DB.View(ctx, func(tx *sql.Tx) error {
+	if err := a.DB.View(ctx, func(tx *sqldb.Tx) error {
 		_, err := messageOf(ctx, tx, caller.WorkspaceID, req.ID)
 		return err
 	}); err != nil {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"database/sql"
 
 	"google.golang.org/protobuf/proto"
 
@@ -28,7 +27,7 @@ type person struct {
 }
 
 // load reads the persons of subjects that are not there yet.
-func (p people) load(ctx context.Context, tx *sql.Tx, subjects []string) error {
+func (p people) load(ctx context.Context, tx *sqldb.Tx, subjects []string) error {
 	var missing []string
 	for _, id := range subjects {
 		if _, ok := p[id]; id != "" && !ok {
@@ -40,7 +39,7 @@ func (p people) load(ctx context.Context, tx *sql.Tx, subjects []string) error {
 		list, args := sqldb.In(1, chunk)
 		err := sqldb.Query(ctx, tx, `SELECT s.id, s.frozen, s.gone, COALESCE(i.contact_id, ''), COALESCE(i.channel, ''),
 			COALESCE(i.kind, ''), COALESCE(i.key_id, ''), i.ciphertext
-			FROM subjects s LEFT JOIN identities i ON i.subject_id = s.id WHERE s.id IN (`+list+`)`, args, func(rows *sql.Rows) error {
+			FROM subjects s LEFT JOIN identities i ON i.subject_id = s.id WHERE s.id IN (`+list+`)`, args, func(rows sqldb.Row) error {
 			var id, contact, channel, kind, key string
 			var frozen, gone int
 			var ciphertext []byte
@@ -57,7 +56,7 @@ func (p people) load(ctx context.Context, tx *sql.Tx, subjects []string) error {
 		}
 		err = sqldb.Query(ctx, tx, `SELECT p.subject_id, p.order_us, p.event_id, p.key_id, p.ciphertext FROM profiles p
 			WHERE p.subject_id IN (`+list+`) AND NOT EXISTS (SELECT 1 FROM profiles n WHERE n.subject_id = p.subject_id
-			AND (n.order_us > p.order_us OR (n.order_us = p.order_us AND n.event_id > p.event_id)))`, args, func(rows *sql.Rows) error {
+			AND (n.order_us > p.order_us OR (n.order_us = p.order_us AND n.event_id > p.event_id)))`, args, func(rows sqldb.Row) error {
 			var id, key, event string
 			var order int64
 			var ciphertext []byte

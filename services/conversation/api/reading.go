@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -64,9 +63,9 @@ const shown = `c.frozen = 0 AND ` + authorShown
 
 const authorShown = `NOT EXISTS (SELECT 1 FROM subjects a WHERE a.id = m.author_subject AND (a.frozen = 1 OR a.gone = 1))`
 
-func queryMessages(ctx context.Context, tx *sql.Tx, condition string, args ...any) ([]*messageRow, error) {
+func queryMessages(ctx context.Context, tx *sqldb.Tx, condition string, args ...any) ([]*messageRow, error) {
 	var found []*messageRow
-	err := sqldb.Query(ctx, tx, selectMessages+condition, args, func(rows *sql.Rows) error {
+	err := sqldb.Query(ctx, tx, selectMessages+condition, args, func(rows sqldb.Row) error {
 		var m messageRow
 		var automated int
 		if err := rows.Scan(&m.id, &m.workspace, &m.conversation, &m.connection, &m.direction, &m.author, &m.member,
@@ -87,10 +86,10 @@ func queryMessages(ctx context.Context, tx *sql.Tx, condition string, args ...an
 
 // view reads messages with everything that hangs on them, in one state of the database, and opens them.
 // read gives the messages' rows, in the order that they are to be answered in.
-func (a *API) view(ctx context.Context, workspace string, purpose pb.Purpose, read func(tx *sql.Tx) ([]*messageRow, error)) ([]Message, error) {
+func (a *API) view(ctx context.Context, workspace string, purpose pb.Purpose, read func(tx *sqldb.Tx) ([]*messageRow, error)) ([]Message, error) {
 	var rows []*messageRow
 	var persons people
-	err := a.DB.View(ctx, func(tx *sql.Tx) (err error) {
+	err := a.DB.View(ctx, func(tx *sqldb.Tx) (err error) {
 		if rows, err = read(tx); err != nil {
 			return err
 		}
@@ -124,7 +123,7 @@ func (a *API) view(ctx context.Context, workspace string, purpose pb.Purpose, re
 }
 
 // attach reads what hangs on the messages.
-func attach(ctx context.Context, tx *sql.Tx, rows []*messageRow, persons people) error {
+func attach(ctx context.Context, tx *sqldb.Tx, rows []*messageRow, persons people) error {
 	byID := make(map[string]*messageRow, len(rows))
 	var ids []string
 	for _, m := range rows {
@@ -136,7 +135,7 @@ func attach(ctx context.Context, tx *sql.Tx, rows []*messageRow, persons people)
 	for _, chunk := range store.Chunks(ids) {
 		list, args := sqldb.In(1, chunk)
 		err := sqldb.Query(ctx, tx, `SELECT message_id, id, kind, content_type, size, object, failed FROM attachments
-			WHERE message_id IN (`+list+`) AND message_id <> '' AND declared = 1 ORDER BY message_id, position, id`, args, func(r *sql.Rows) error {
+			WHERE message_id IN (`+list+`) AND message_id <> '' AND declared = 1 ORDER BY message_id, position, id`, args, func(r sqldb.Row) error {
 			var at attachmentRow
 			var message string
 			err := r.Scan(&message, &at.id, &at.kind, &at.contentType, &at.size, &at.object, &at.failed)
@@ -163,7 +162,7 @@ func attach(ctx context.Context, tx *sql.Tx, rows []*messageRow, persons people)
 }
 
 // attachParts reads the newest attempt of each part of outbound messages.
-func attachParts(ctx context.Context, tx *sql.Tx, byID map[string]*messageRow) error {
+func attachParts(ctx context.Context, tx *sqldb.Tx, byID map[string]*messageRow) error {
 	var ids []string
 	for id, m := range byID {
 		if m.status != pb.Status_STATUS_UNSPECIFIED {
@@ -176,7 +175,7 @@ func attachParts(ctx context.Context, tx *sql.Tx, byID map[string]*messageRow) e
 		err := sqldb.Query(ctx, tx, `SELECT p.message_id, p.part, p.attempt, p.status, p.error_class, p.error_code FROM message_parts p
 			WHERE p.message_id IN (`+list+`) AND NOT EXISTS (SELECT 1 FROM message_parts n
 			WHERE n.message_id = p.message_id AND n.part = p.part AND n.attempt > p.attempt)
-			ORDER BY p.message_id, p.part`, args, func(r *sql.Rows) error {
+			ORDER BY p.message_id, p.part`, args, func(r sqldb.Row) error {
 			var p Part
 			var message, code string
 			var status pb.Status

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"math"
 	"slices"
 	"strings"
@@ -75,7 +74,7 @@ func (a *API) searchMessages(ctx context.Context, req searchMessages) (SearchPag
 	if err := s.start(req); err != nil {
 		return SearchPage{}, err
 	}
-	if err := a.DB.View(ctx, func(tx *sql.Tx) (err error) { return s.choose(ctx, tx, req) }); err != nil {
+	if err := a.DB.View(ctx, func(tx *sqldb.Tx) (err error) { return s.choose(ctx, tx, req) }); err != nil {
 		return SearchPage{}, err
 	}
 	for first := true; !s.done && len(s.hits) < req.Size() && s.scanned < a.SearchMost; first = false {
@@ -91,7 +90,7 @@ func (a *API) searchMessages(ctx context.Context, req searchMessages) (SearchPag
 		page.NextCursor = req.Next(s.order, s.id, s.scanned)
 	}
 	var err error
-	page.Items, err = a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_SEARCH, func(tx *sql.Tx) ([]*messageRow, error) {
+	page.Items, err = a.view(ctx, caller.WorkspaceID, pb.Purpose_PURPOSE_SEARCH, func(tx *sqldb.Tx) ([]*messageRow, error) {
 		list, args := sqldb.In(1, s.hits)
 		return queryMessages(ctx, tx, shown+" AND m.id IN ("+list+") ORDER BY m.order_us DESC, m.id DESC", args...)
 	})
@@ -120,7 +119,7 @@ func (s *scan) start(req searchMessages) error {
 }
 
 // choose finds the conversations that the filter selects.
-func (s *scan) choose(ctx context.Context, tx *sql.Tx, req searchMessages) error {
+func (s *scan) choose(ctx context.Context, tx *sqldb.Tx, req searchMessages) error {
 	s.of = nil
 	if req.ConversationID != nil {
 		c, err := conversation(ctx, tx, s.workspace, *req.ConversationID)
@@ -140,7 +139,7 @@ func (s *scan) choose(ctx context.Context, tx *sql.Tx, req searchMessages) error
 		return err
 	}
 	err := sqldb.Query(ctx, tx, "SELECT id FROM conversations WHERE contact_id = $1 AND contact_id <> '' AND frozen = 0", []any{*req.ContactID},
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			s.of = append(s.of, id)
@@ -153,7 +152,7 @@ func (s *scan) choose(ctx context.Context, tx *sql.Tx, req searchMessages) error
 // lookThrough reads, opens and compares the next batch.
 func (a *API) lookThrough(ctx context.Context, s *scan, batch, size int) error {
 	var rows []*messageRow
-	if err := a.DB.View(ctx, func(tx *sql.Tx) (err error) {
+	if err := a.DB.View(ctx, func(tx *sqldb.Tx) (err error) {
 		rows, err = s.next(ctx, tx, batch)
 		return err
 	}); err != nil {
@@ -192,7 +191,7 @@ const (
 
 // next reads the next messages, the newest first. Of a contact's conversations each is read by its own
 // index and the newest of all are taken, so that no batch sorts a whole history.
-func (s *scan) next(ctx context.Context, tx *sql.Tx, batch int) ([]*messageRow, error) {
+func (s *scan) next(ctx context.Context, tx *sqldb.Tx, batch int) ([]*messageRow, error) {
 	if s.of == nil {
 		return queryMessages(ctx, tx, newestOfWorkspace, s.workspace, s.order, s.id, s.after, batch)
 	}

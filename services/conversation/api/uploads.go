@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"io"
 	"mime"
@@ -157,7 +156,7 @@ func (a *API) keepUpload(ctx context.Context, f *upload) error {
 	if err != nil {
 		return err
 	}
-	return a.DB.Tx(ctx, func(tx *sql.Tx) error {
+	return a.DB.Tx(ctx, func(tx *sqldb.Tx) error {
 		alive, err := store.LockSubjects(ctx, tx, []store.Subject{{ID: f.subject.ID, Workspace: f.subject.Workspace, KeyID: f.subject.KeyID}})
 		if err != nil {
 			return err
@@ -180,11 +179,11 @@ func (a *API) uploads(ctx context.Context, workspace, conversation string, subje
 		return nil, nil
 	}
 	found := map[string]sending.Attachment{}
-	err := a.DB.View(ctx, func(tx *sql.Tx) error {
+	err := a.DB.View(ctx, func(tx *sqldb.Tx) error {
 		list, args := sqldb.In(3, ids)
 		return sqldb.Query(ctx, tx, `SELECT id, subject_id, key_id, object_key, name, kind, content_type, size, object FROM uploads
 			WHERE workspace_id = $1 AND conversation_id = $2 AND id IN (`+list+`)`, append([]any{workspace, conversation}, args...),
-			func(rows *sql.Rows) error {
+			func(rows sqldb.Row) error {
 				var at sending.Attachment
 				key := &pb.SealedPart{Category: pb.Category_CATEGORY_CONTENT}
 				name := &pb.SealedPart{Category: pb.Category_CATEGORY_CONTENT}
@@ -220,7 +219,7 @@ func notUploaded() error {
 }
 
 // takeUploads takes the files out of the waiting ones; of two messages that want the same, one gets it.
-func takeUploads(ctx context.Context, tx *sql.Tx, conversation string, ids []string) error {
+func takeUploads(ctx context.Context, tx *sqldb.Tx, conversation string, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -270,10 +269,10 @@ const uploadsKept = 24 * time.Hour
 // SweepUploads gives files that no message has taken for a day to the deletion of objects.
 func (a *API) SweepUploads(ctx context.Context) error {
 	now := a.Clock.Now()
-	return a.DB.Tx(ctx, func(tx *sql.Tx) error {
+	return a.DB.Tx(ctx, func(tx *sqldb.Tx) error {
 		var objects [][]any
 		err := sqldb.Query(ctx, tx, "DELETE FROM uploads WHERE at_us < $1 RETURNING object", []any{now.Add(-uploadsKept).UnixMicro()},
-			func(rows *sql.Rows) error {
+			func(rows sqldb.Row) error {
 				var object string
 				err := rows.Scan(&object)
 				objects = append(objects, []any{object, now.UnixMicro()})

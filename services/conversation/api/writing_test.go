@@ -3,7 +3,6 @@ package api_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"io"
 	"net/http"
@@ -21,7 +20,7 @@ import (
 
 func (h *house) count(query string, args ...any) (n int) {
 	h.Helper()
-	if err := h.db.View(context.Background(), func(tx *sql.Tx) error { return tx.QueryRow(query, args...).Scan(&n) }); err != nil {
+	if err := h.db.View(context.Background(), func(tx *sqldb.Tx) error { return tx.QueryRowContext(context.Background(), query, args...).Scan(&n) }); err != nil {
 		h.Fatal(err)
 	}
 	return n

@@ -2,7 +2,6 @@ package erase
 
 import (
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -36,7 +35,7 @@ func Holdings() []*pb.Holder_Holding {
 //
 //bound:exempt what one command deletes
 type erasure struct {
-	tx                          *sql.Tx
+	tx                          *sqldb.Tx
 	workspace, subject, contact string
 	now                         int64
 	ack                         *pb.PrivacyAck
@@ -48,7 +47,7 @@ type erasure struct {
 }
 
 // begin gives the erasure its transaction, and the answer that it fills.
-func (e *erasure) begin(tx *sql.Tx, now int64, ack *pb.PrivacyAck) {
+func (e *erasure) begin(tx *sqldb.Tx, now int64, ack *pb.PrivacyAck) {
 	ack.Found, ack.Deleted, ack.Kept = map[string]int64{}, map[string]int64{}, map[string]int64{}
 	e.tx, e.now, e.ack = tx, now, ack
 	e.direct, e.orphaned, e.own = nil, nil, nil
@@ -92,7 +91,7 @@ func (e *erasure) freeze(ctx context.Context) error {
 // it deletes. did is false where the subject was gone already.
 func (e *erasure) erase(ctx context.Context) (did bool, err error) {
 	if err := sqldb.Query(ctx, e.tx, `INSERT INTO subjects (id, workspace_id, frozen, gone) VALUES ($1, $2, 1, 1)
-		ON CONFLICT (id) DO UPDATE SET gone = 1, frozen = 1 WHERE subjects.gone = 0 RETURNING 1`, []any{e.subject, e.workspace}, func(*sql.Rows) error {
+		ON CONFLICT (id) DO UPDATE SET gone = 1, frozen = 1 WHERE subjects.gone = 0 RETURNING 1`, []any{e.subject, e.workspace}, func(sqldb.Row) error {
 		did = true
 		return nil
 	}); err != nil {
@@ -277,7 +276,7 @@ func (e *erasure) messagesOf(ctx context.Context, into map[string]bool, where st
 
 // list appends the one column of a statement to into.
 func (e *erasure) list(ctx context.Context, into *[]string, query string, args ...any) error {
-	return sqldb.Query(ctx, e.tx, query, args, func(rows *sql.Rows) error {
+	return sqldb.Query(ctx, e.tx, query, args, func(rows sqldb.Row) error {
 		var value string
 		err := rows.Scan(&value)
 		*into = append(*into, value)

@@ -100,7 +100,7 @@ func (h *Holder) answer(ctx context.Context, c *pb.PrivacyCommand, trace string)
 	if c.GetKind() == pb.PrivacyCommand_KIND_FREEZE || c.GetKind() == pb.PrivacyCommand_KIND_ERASE {
 		h.keys.Evict(c.GetSubjectId())
 	}
-	err := h.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := h.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		now := h.clock.NowMicros()
 		ack := &pb.PrivacyAck{CommandId: c.GetId(), RequestId: c.GetRequestId(), Holder: HolderName, SubjectId: c.GetSubjectId(),
 			Kind: c.GetKind(), AtUs: now}
@@ -140,12 +140,12 @@ func asksForContact(c *pb.PrivacyCommand) bool {
 	return c.GetKind() == pb.PrivacyCommand_KIND_COLLECT && c.GetSubjectId() == "" && c.GetContactId() != ""
 }
 
-func contacts(ctx context.Context, tx *sql.Tx, c *pb.PrivacyCommand) (n int64, err error) {
+func contacts(ctx context.Context, tx *sqldb.Tx, c *pb.PrivacyCommand) (n int64, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM contacts WHERE id = $1 AND workspace_id = $2", c.GetContactId(), c.GetWorkspaceId()).Scan(&n)
 	return n, err
 }
 
-func answeredBefore(ctx context.Context, tx *sql.Tx, command string, ack *pb.PrivacyAck) (bool, error) {
+func answeredBefore(ctx context.Context, tx *sqldb.Tx, command string, ack *pb.PrivacyAck) (bool, error) {
 	var raw []byte
 	err := tx.QueryRowContext(ctx, "SELECT ack FROM privacy_commands WHERE id = $1", command).Scan(&raw)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -158,7 +158,7 @@ func answeredBefore(ctx context.Context, tx *sql.Tx, command string, ack *pb.Pri
 	return true, proto.Unmarshal(raw, ack)
 }
 
-func keepAnswer(ctx context.Context, tx *sql.Tx, now int64, ack *pb.PrivacyAck) error {
+func keepAnswer(ctx context.Context, tx *sqldb.Tx, now int64, ack *pb.PrivacyAck) error {
 	if ack.Kind == pb.PrivacyCommand_KIND_COLLECT {
 		return nil // asked again it is counted again
 	}
@@ -207,8 +207,8 @@ func (h *Holder) DeleteObjects(ctx context.Context) error {
 func (h *Holder) DeleteObjectsOnce(ctx context.Context) (more bool, err error) {
 	const some = 100
 	var objects []string
-	if err := h.db.View(ctx, func(tx *sql.Tx) error {
-		return sqldb.Query(ctx, tx, "SELECT object FROM object_deletions ORDER BY at_us LIMIT $1", []any{some}, func(rows *sql.Rows) error {
+	if err := h.db.View(ctx, func(tx *sqldb.Tx) error {
+		return sqldb.Query(ctx, tx, "SELECT object FROM object_deletions ORDER BY at_us LIMIT $1", []any{some}, func(rows sqldb.Row) error {
 			var object string
 			err := rows.Scan(&object)
 			objects = append(objects, object)
@@ -232,7 +232,7 @@ func (h *Holder) DeleteObjectsOnce(ctx context.Context) (more bool, err error) {
 	}
 	if len(done) > 0 {
 		list, args := sqldb.In(1, done)
-		faults = append(faults, h.db.Tx(ctx, func(tx *sql.Tx) error {
+		faults = append(faults, h.db.Tx(ctx, func(tx *sqldb.Tx) error {
 			_, err := tx.ExecContext(ctx, "DELETE FROM object_deletions WHERE object IN ("+list+")", args...)
 			return err
 		}))

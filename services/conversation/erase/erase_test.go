@@ -2,7 +2,6 @@ package erase_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
@@ -88,9 +87,9 @@ func (h *house) order(kind pb.PrivacyCommand_Kind, who, id string) *pb.PrivacyAc
 func (h *house) lastAck() *pb.PrivacyAck {
 	h.Helper()
 	ack := &pb.PrivacyAck{}
-	h.Exec(func(tx *sql.Tx) error {
+	h.Exec(func(tx *sqldb.Tx) error {
 		var raw []byte
-		if err := tx.QueryRow("SELECT payload FROM outbox WHERE topic = 'privacy.acks' ORDER BY seq DESC LIMIT 1").Scan(&raw); err != nil {
+		if err := tx.QueryRowContext(context.Background(), "SELECT payload FROM outbox WHERE topic = 'privacy.acks' ORDER BY seq DESC LIMIT 1").Scan(&raw); err != nil {
 			return err
 		}
 		return proto.Unmarshal(raw, ack)

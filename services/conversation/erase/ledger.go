@@ -2,7 +2,6 @@ package erase
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"maps"
 	"sync"
@@ -179,7 +178,7 @@ func (h *Holder) FreezeAgain(ctx context.Context, entries []*pb.Erasure) error {
 			}
 			h.keys.Evict(entry.GetSubjectId())
 			e := erasureOf(entry)
-			if err := h.db.Tx(ctx, func(tx *sql.Tx) error {
+			if err := h.db.Tx(ctx, func(tx *sqldb.Tx) error {
 				e.tx = tx
 				if err := e.freeze(ctx); err != nil {
 					return err
@@ -204,9 +203,9 @@ func (h *Holder) gone(ctx context.Context, entries []*pb.Erasure) (map[string]bo
 		ids[i] = e.GetSubjectId()
 	}
 	gone := map[string]bool{}
-	err := h.db.View(ctx, func(tx *sql.Tx) error {
+	err := h.db.View(ctx, func(tx *sqldb.Tx) error {
 		list, args := sqldb.In(1, ids)
-		return sqldb.Query(ctx, tx, "SELECT id FROM subjects WHERE gone = 1 AND id IN ("+list+")", args, func(rows *sql.Rows) error {
+		return sqldb.Query(ctx, tx, "SELECT id FROM subjects WHERE gone = 1 AND id IN ("+list+")", args, func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			gone[id] = true
@@ -219,7 +218,7 @@ func (h *Holder) gone(ctx context.Context, entries []*pb.Erasure) (map[string]bo
 func (h *Holder) eraseAgain(ctx context.Context, entry *pb.Erasure) (did bool, err error) {
 	h.keys.Evict(entry.GetSubjectId())
 	e := erasureOf(entry)
-	err = h.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = h.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		now := h.clock.NowMicros()
 		e.begin(tx, now, &pb.PrivacyAck{CommandId: ledgerID(e.subject), RequestId: entry.GetRequestId(), Holder: HolderName,
 			SubjectId: e.subject, Kind: pb.PrivacyCommand_KIND_ERASE, AtUs: now})

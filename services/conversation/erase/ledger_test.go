@@ -2,7 +2,6 @@ package erase_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"net/http"
 	"slices"
@@ -159,8 +158,8 @@ func TestTheLedgerQuickerThanTheCommandChangesNoCertificate(t *testing.T) {
 				t.Errorf("%v: kept %v", kind, ack.Kept)
 			}
 		}
-		h.Exec(func(tx *sql.Tx) error {
-			_, err := tx.Exec("DELETE FROM privacy_commands WHERE id = 'e'")
+		h.Exec(func(tx *sqldb.Tx) error {
+			_, err := tx.ExecContext(context.Background(), "DELETE FROM privacy_commands WHERE id = 'e'")
 			return err
 		})
 		if again := h.order(erasing, "ada", "e"); again.Found["messages"] != found.Found["messages"] {

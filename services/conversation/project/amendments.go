@@ -3,7 +3,6 @@ package project
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -99,7 +98,7 @@ func (b *batch) takeStatuses(ctx context.Context) error {
 	for _, chunk := range store.Chunks(b.displaced) {
 		list, args := sqldb.In(1, chunk)
 		if err := sqldb.Query(ctx, b.tx, `SELECT workspace_id, connection_id, external_id, status, error_class, error_code FROM messages
-			WHERE status > 0 AND id IN (`+list+`) ORDER BY id`, args, func(rows *sql.Rows) error {
+			WHERE status > 0 AND id IN (`+list+`) ORDER BY id`, args, func(rows sqldb.Row) error {
 			e := &pb.ChannelEvent{Type: pb.EventType_EVENT_TYPE_RECEIPT, Receipt: &pb.Receipt{}}
 			err := rows.Scan(&e.WorkspaceId, &e.ConnectionId, &e.TargetExternalId, &e.Receipt.Status, &e.Receipt.ErrorClass, &e.Receipt.ErrorCode)
 			b.receipts = append(b.receipts, e)
@@ -177,7 +176,7 @@ func (b *batch) edit(ctx context.Context, after map[string]*message, touched []s
 	for _, chunk := range store.Chunks(touched) {
 		list, args := sqldb.In(1, chunk)
 		if err := sqldb.Query(ctx, b.tx, `SELECT message_id, event_id, order_us, content_subject, content_key, ciphertext, content_id, content_order
-			FROM edits WHERE message_id IN (`+list+`)`, args, func(rows *sql.Rows) error {
+			FROM edits WHERE message_id IN (`+list+`)`, args, func(rows sqldb.Row) error {
 			c := content{rank: editRank}
 			var id string
 			var order int64

@@ -3,7 +3,6 @@ package project
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -84,7 +83,7 @@ func (b *batch) attachments(ctx context.Context) error {
 	for _, chunk := range store.Chunks(maybe) {
 		list, args := sqldb.In(1, chunk)
 		if err := sqldb.Query(ctx, b.tx, `SELECT id, message_id, subject_id, declared, position, kind, content_type, size, object, key_subject,
-			key_id, ciphertext, failed, order_us, event_id FROM attachments WHERE id IN (`+list+`)`, args, func(rows *sql.Rows) error {
+			key_id, ciphertext, failed, order_us, event_id FROM attachments WHERE id IN (`+list+`)`, args, func(rows sqldb.Row) error {
 			old := &attachment{key: &pb.SealedPart{}}
 			var declared int
 			if err := rows.Scan(&old.id, &old.message, &old.subject, &declared, &old.position, &old.kind, &old.contentType, &old.size, &old.object,

@@ -3,7 +3,6 @@ package project
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -19,7 +18,7 @@ import (
 //bound:exempt what follows from one batch of records
 type batch struct {
 	p   *Projector
-	tx  *sql.Tx
+	tx  *sqldb.Tx
 	now int64
 
 	// all events by id, of copies the one with the smallest order.
@@ -52,7 +51,7 @@ type counted struct {
 	result string
 }
 
-func newBatch(p *Projector, tx *sql.Tx, events []*event) *batch {
+func newBatch(p *Projector, tx *sqldb.Tx, events []*event) *batch {
 	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), all: map[string]*event{}, moved: map[string]bool{}, updated: map[string]bool{},
 		changes: map[store.RefKey]bool{}, amended: map[store.RefKey]bool{}, counts: map[counted]int64{}}
 	for _, e := range events {
@@ -130,7 +129,7 @@ func (b *batch) dedupe(ctx context.Context) error {
 	}
 	unseen := map[string]bool{}
 	if err := sqldb.InsertRows(ctx, b.tx, "seen_events", []string{"id", "at_us"}, rows, "ON CONFLICT (id) DO NOTHING RETURNING id",
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			unseen[id] = true

@@ -2,7 +2,6 @@ package project
 
 import (
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -62,7 +61,7 @@ func (b *batch) lockConversations(ctx context.Context) error {
 		last_us = CASE WHEN excluded.last_us > conversations.last_us THEN excluded.last_us ELSE conversations.last_us END,
 		last_inbound_us = CASE WHEN excluded.last_inbound_us > conversations.last_inbound_us
 			THEN excluded.last_inbound_us ELSE conversations.last_inbound_us END
-		RETURNING `+store.ConversationColumns, func(rows *sql.Rows) error {
+		RETURNING `+store.ConversationColumns, func(rows sqldb.Row) error {
 			c, err := store.ScanConversation(rows)
 			b.conversations[c.ID] = c
 			return err

@@ -2,7 +2,6 @@ package project
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 
 	"tributary.dev/libs/sqldb"
@@ -41,7 +40,7 @@ func (b *batch) lowerAmendments(ctx context.Context) error {
 func (b *batch) lowerMessages(ctx context.Context) error {
 	for _, e := range b.copiesOf(pb.EventType_EVENT_TYPE_MESSAGE) {
 		if err := sqldb.Query(ctx, b.tx, `UPDATE messages SET order_us = $2 WHERE id = $1 AND order_us > $2 AND head_event <> ''
-			AND author_subject = $3 RETURNING conversation_id`, []any{e.GetMessageId(), e.GetOrderUs(), e.GetAuthorSubject()}, func(rows *sql.Rows) error {
+			AND author_subject = $3 RETURNING conversation_id`, []any{e.GetMessageId(), e.GetOrderUs(), e.GetAuthorSubject()}, func(rows sqldb.Row) error {
 			var conversation string
 			err := rows.Scan(&conversation)
 			b.moved[conversation] = true

@@ -3,7 +3,6 @@ package project
 import (
 	"cmp"
 	"context"
-	"database/sql"
 
 	"google.golang.org/protobuf/proto"
 
@@ -23,7 +22,7 @@ func (p *Projector) Dying(ctx context.Context, r bus.Record) error {
 	if e.GetId() == "" || e.person() == "" {
 		return nil // it is nobody's
 	}
-	err := p.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := p.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO seen_events (id, at_us, dead_subject) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
 			e.GetId(), p.clock.NowMicros(), e.person())
 		return err
@@ -47,7 +46,7 @@ func (b *batch) revive(ctx context.Context, seen []string) (revived, strange map
 	var back []string
 	list, args := sqldb.In(1, seen)
 	if err := sqldb.Query(ctx, b.tx, "SELECT id, dead_subject FROM seen_events WHERE dead_subject <> '' AND id IN ("+list+") ORDER BY id", args,
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var id, subject string
 			err := rows.Scan(&id, &subject)
 			switch {
@@ -63,7 +62,7 @@ func (b *batch) revive(ctx context.Context, seen []string) (revived, strange map
 	list, args = sqldb.In(1, back)
 	// Another transaction may have handled one meanwhile: that is not returned.
 	return revived, strange, sqldb.Query(ctx, b.tx, "UPDATE seen_events SET dead_subject = '' WHERE dead_subject <> '' AND id IN ("+list+") RETURNING id", args,
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			revived[id] = true

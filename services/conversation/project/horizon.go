@@ -2,9 +2,10 @@ package project
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
+
+	"tributary.dev/libs/sqldb"
 )
 
 // Horizon is how long a copy of an event, or what it waits for, may still come: longer than topics,
@@ -42,7 +43,7 @@ func (p *Projector) Forget(ctx context.Context) error {
 	var faults []error
 	for _, statement := range forgets {
 		for more := true; more && ctx.Err() == nil; {
-			err := p.db.Tx(ctx, func(tx *sql.Tx) error {
+			err := p.db.Tx(ctx, func(tx *sqldb.Tx) error {
 				result, err := tx.ExecContext(ctx, statement, before, forgetBatch)
 				if err != nil {
 					return err
@@ -61,7 +62,7 @@ func (p *Projector) Forget(ctx context.Context) error {
 
 // observe counts what waits, by kind.
 func (p *Projector) observe(ctx context.Context, tell func(kind string, n int64)) error {
-	return p.db.View(ctx, func(tx *sql.Tx) error {
+	return p.db.View(ctx, func(tx *sqldb.Tx) error {
 		for kind, query := range map[string]string{
 			"edit":       "SELECT COUNT(*) FROM edits WHERE message_id = ''",
 			"reaction":   "SELECT COUNT(*) FROM reactions WHERE message_id = ''",

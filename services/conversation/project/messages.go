@@ -3,7 +3,6 @@ package project
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -164,7 +163,7 @@ func (b *batch) load(ctx context.Context, ids []string) (map[string]*message, er
 	found := map[string]*message{}
 	for _, chunk := range store.Chunks(ids) {
 		list, args := sqldb.In(1, chunk)
-		if err := sqldb.Query(ctx, b.tx, "SELECT "+messageColumns+" FROM messages WHERE id IN ("+list+")", args, func(rows *sql.Rows) error {
+		if err := sqldb.Query(ctx, b.tx, "SELECT "+messageColumns+" FROM messages WHERE id IN ("+list+")", args, func(rows sqldb.Row) error {
 			var m message
 			var automated int
 			err := rows.Scan(&m.id, &m.workspace, &m.conversation, &m.connection, &m.direction, &m.author, &m.source, &automated, &m.headRank,
@@ -240,7 +239,7 @@ func (b *batch) tellUpdated(ctx context.Context) error {
 	for _, chunk := range store.Chunks(slices.Sorted(maps.Keys(b.updated))) {
 		list, args := sqldb.In(1, chunk)
 		if err := sqldb.Query(ctx, b.tx, `SELECT m.id, m.workspace_id, m.conversation_id, c.contact_id, m.direction, m.order_us FROM messages m
-			JOIN conversations c ON c.id = m.conversation_id WHERE c.frozen = 0 AND m.id IN (`+list+`) ORDER BY m.id`, args, func(rows *sql.Rows) error {
+			JOIN conversations c ON c.id = m.conversation_id WHERE c.frozen = 0 AND m.id IN (`+list+`) ORDER BY m.id`, args, func(rows sqldb.Row) error {
 			told := &pb.ConversationEvent{Type: "message.updated", Direction: pb.Direction_DIRECTION_OUTBOUND}
 			var direction string
 			if err := rows.Scan(&told.MessageId, &told.WorkspaceId, &told.ConversationId, &told.ContactId, &direction, &told.OrderUs); err != nil {

@@ -2,7 +2,6 @@ package project
 
 import (
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -83,7 +82,7 @@ func (b *batch) haveContacts(ctx context.Context, events []*event) (map[string]b
 	}
 	for _, chunk := range store.Chunks(slices.Sorted(maps.Keys(others))) {
 		list, args := sqldb.In(1, chunk)
-		if err := sqldb.Query(ctx, b.tx, "SELECT subject_id FROM contacts WHERE subject_id IN ("+list+")", args, func(rows *sql.Rows) error {
+		if err := sqldb.Query(ctx, b.tx, "SELECT subject_id FROM contacts WHERE subject_id IN ("+list+")", args, func(rows sqldb.Row) error {
 			var subject string
 			err := rows.Scan(&subject)
 			known[subject] = true
@@ -137,7 +136,7 @@ func (b *batch) contactsOf(ctx context.Context, events []*event) error {
 	store.SortRows(identities)
 	if err := sqldb.InsertRows(ctx, b.tx, "contacts", []string{"id", "workspace_id", "subject_id", "created_us", "frozen"}, contacts,
 		"ON CONFLICT (id) DO UPDATE SET created_us = excluded.created_us WHERE "+earlierContact+" RETURNING id, subject_id",
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var id, subject string
 			if err := rows.Scan(&id, &subject); err != nil {
 				return err

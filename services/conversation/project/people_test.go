@@ -2,7 +2,6 @@ package project_test
 
 import (
 	"context"
-	"database/sql"
 	"testing"
 
 	"tributary.dev/libs/bus"
@@ -44,7 +43,7 @@ func TestACopyAmendsTheContactThatWasMadeWhileItWaited(t *testing.T) {
 		first := w.Edit("ada", "1", "a", "edited", 10_000_000, true)
 		subject := first.AuthorSubject
 		handled := make(chan error, 1)
-		w.Exec(func(tx *sql.Tx) error { // what projecting the first writes, up to its commit
+		w.Exec(func(tx *sqldb.Tx) error { // what projecting the first writes, up to its commit
 			if _, err := store.LockSubjects(t.Context(), tx, []store.Subject{{ID: subject, Workspace: projecttest.Workspace}}); err != nil {
 				return err
 			}
@@ -56,7 +55,7 @@ func TestACopyAmendsTheContactThatWasMadeWhileItWaited(t *testing.T) {
 					VALUES ($1, $2, $3, 'slack', $4, 'slack_user', $5, $6)`: {
 					subject, projecttest.Workspace, channel.ContactID(subject), projecttest.SlackConnection, first.OrderUs, first.Id},
 			} {
-				if _, err := tx.Exec(statement, args...); err != nil {
+				if _, err := tx.ExecContext(context.Background(), statement, args...); err != nil {
 					return err
 				}
 			}
@@ -67,8 +66,8 @@ func TestACopyAmendsTheContactThatWasMadeWhileItWaited(t *testing.T) {
 			if db.Dialect() == "postgres" { // SQLite's writers wait before they begin
 				bustest.Eventually(t, "the copy waits for the subject", func() bool {
 					n := 0
-					err := db.View(t.Context(), func(tx *sql.Tx) error {
-						return tx.QueryRow("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&n)
+					err := db.View(t.Context(), func(tx *sqldb.Tx) error {
+						return tx.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&n)
 					})
 					return err == nil && n == 1
 				})

@@ -6,7 +6,6 @@ package project
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -74,7 +73,7 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 		trace.WithAttributes(attribute.Int("messaging.batch.message_count", len(records))))
 	defer span.End()
 	var done *batch
-	err = p.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = p.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		done = newBatch(p, tx, events)
 		return done.run(ctx)
 	})

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"strings"
@@ -103,10 +102,10 @@ func (r *Relay) publishTopic(ctx context.Context, topic string, partly map[strin
 // topicEntries entries.
 func (r *Relay) waiting(ctx context.Context, topic string) (rows []*row, full bool, err error) {
 	const waits = " FROM outbox WHERE topic = $1 AND published_us IS NULL AND position IS NOT NULL"
-	err = r.db.View(ctx, func(tx *sql.Tx) error {
+	err = r.db.View(ctx, func(tx *sqldb.Tx) error {
 		rows = nil
 		seen, entries, last := 0, 0, int64(0)
-		if err := sqldb.Query(ctx, tx, "SELECT position, entries"+waits+" ORDER BY position LIMIT $2", []any{topic, topicRows}, func(found *sql.Rows) error {
+		if err := sqldb.Query(ctx, tx, "SELECT position, entries"+waits+" ORDER BY position LIMIT $2", []any{topic, topicRows}, func(found sqldb.Row) error {
 			var position int64
 			var count int
 			err := found.Scan(&position, &count)
@@ -120,7 +119,7 @@ func (r *Relay) waiting(ctx context.Context, topic string) (rows []*row, full bo
 		}
 		full = seen == topicRows || entries > topicEntries
 		return sqldb.Query(ctx, tx, "SELECT id, message_key, type, traceparent, payload, position, created_us, entries"+waits+
-			" AND position <= $2 ORDER BY position", []any{topic, last}, func(found *sql.Rows) error {
+			" AND position <= $2 ORDER BY position", []any{topic, last}, func(found sqldb.Row) error {
 			var position int64
 			var count int
 			w, e := &row{}, &pb.OutboxEntries_Entry{}
@@ -167,7 +166,7 @@ func (r *Relay) mark(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		for _, chunk := range store.Chunks(ids) {
 			list, args := sqldb.In(2, chunk)
 			if _, err := tx.ExecContext(ctx, "UPDATE outbox SET published_us = $1 WHERE id IN ("+list+")",

@@ -202,7 +202,7 @@ func (r *Relay) Once(ctx context.Context) (again bool, err error) {
 // leaves the database alone.
 func (r *Relay) placeWaiting(ctx context.Context) (found, again bool, err error) {
 	var waits bool
-	if err := r.db.Read(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE position IS NULL)", nil, func(rows *sql.Rows) error {
+	if err := r.db.Read(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE position IS NULL)", nil, func(rows sqldb.Row) error {
 		return rows.Scan(&waits)
 	}); err != nil || !waits {
 		return false, false, err
@@ -224,7 +224,7 @@ func (r *Relay) placeWaiting(ctx context.Context) (found, again bool, err error)
 // publishWaiting publishes what has a position.
 func (r *Relay) publishWaiting(ctx context.Context) (found, again bool, err error) {
 	var topics []string
-	if err := r.db.Read(ctx, "SELECT DISTINCT topic FROM outbox WHERE published_us IS NULL AND position IS NOT NULL", nil, func(rows *sql.Rows) error {
+	if err := r.db.Read(ctx, "SELECT DISTINCT topic FROM outbox WHERE published_us IS NULL AND position IS NOT NULL", nil, func(rows sqldb.Row) error {
 		var topic string
 		err := rows.Scan(&topic)
 		topics = append(topics, topic)
@@ -260,13 +260,13 @@ func (r *Relay) lease(ctx context.Context) (held bool, err error) {
 		dead = r.seen
 	}
 	var found sighting
-	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		held, found = false, sighting{at: watch}
 		if err := sqldb.Query(ctx, tx, `INSERT INTO leases (name, token, until_us, owner) VALUES ('relay', $1, $2, $3)
 			ON CONFLICT (name) DO UPDATE SET token = excluded.token, until_us = excluded.until_us, owner = excluded.owner
 			WHERE leases.token = excluded.token OR leases.until_us = 0 OR (leases.token = $4 AND leases.until_us = $5)
 			OR (leases.owner = $6 AND leases.owner <> '') RETURNING 1`,
-			[]any{r.token, r.clock.NowMicros() + leaseTime.Microseconds(), r.owner, dead.token, dead.until, r.succeeds()}, func(*sql.Rows) error {
+			[]any{r.token, r.clock.NowMicros() + leaseTime.Microseconds(), r.owner, dead.token, dead.until, r.succeeds()}, func(sqldb.Row) error {
 				held = true
 				return nil
 			}); err != nil || held {
@@ -307,7 +307,7 @@ func (r *Relay) release(ctx context.Context) error {
 	//bound:timeout giving the lease back | {} | it ends by itself
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE leases SET until_us = 0 WHERE name = 'relay' AND token = $1", r.token)
 		return err
 	})
@@ -320,7 +320,7 @@ var errLost = errors.New("relay: the lease was lost")
 // more, so that positions rise after a restore too.
 func (r *Relay) place(ctx context.Context) (int, error) {
 	placed := 0
-	err := r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		placed = 0
 		var last int64
 		err := tx.QueryRowContext(ctx, `UPDATE leases SET position = position WHERE name = 'relay' AND token = $1 RETURNING position`, r.token).Scan(&last)
@@ -335,7 +335,7 @@ func (r *Relay) place(ctx context.Context) (int, error) {
 		last = before
 		if err := sqldb.Query(ctx, tx, `UPDATE outbox SET position = CAST($1 AS BIGINT) + line.n
 			FROM (SELECT id, SUM(entries) OVER (ORDER BY seq, id) AS n FROM outbox WHERE position IS NULL ORDER BY seq, id LIMIT $2) AS line
-			WHERE outbox.id = line.id RETURNING position`, []any{before, placeBatch}, func(rows *sql.Rows) error {
+			WHERE outbox.id = line.id RETURNING position`, []any{before, placeBatch}, func(rows sqldb.Row) error {
 			var position int64
 			err := rows.Scan(&position)
 			placed, last = placed+1, max(last, position)
@@ -372,7 +372,7 @@ func (r *Relay) publish(ctx context.Context, topics []string) (more bool, err er
 // age of the oldest row that is not published.
 func (r *Relay) age(ctx context.Context) (time.Duration, error) {
 	var oldest sql.NullInt64
-	err := r.db.Read(ctx, "SELECT MIN(created_us) FROM outbox WHERE published_us IS NULL", nil, func(rows *sql.Rows) error { return rows.Scan(&oldest) })
+	err := r.db.Read(ctx, "SELECT MIN(created_us) FROM outbox WHERE published_us IS NULL", nil, func(rows sqldb.Row) error { return rows.Scan(&oldest) })
 	if err != nil || !oldest.Valid {
 		return 0, err
 	}
@@ -383,7 +383,7 @@ func (r *Relay) age(ctx context.Context) (time.Duration, error) {
 // position up to which rows may be missing stands in leases then, as "pruned".
 func (r *Relay) Prune(ctx context.Context) (more bool, err error) {
 	const some = 2000
-	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		before := r.clock.NowMicros() - Retention.Microseconds()
 		result, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id IN (SELECT id FROM outbox
 			WHERE position < $1 AND published_us IS NOT NULL ORDER BY position LIMIT $2)`, before, some)

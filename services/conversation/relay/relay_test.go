@@ -2,7 +2,6 @@ package relay_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -171,8 +170,8 @@ func (o *outbox) relay(b relay.Publisher) *relay.Relay {
 
 func (o *outbox) exec(query string, args ...any) {
 	o.Helper()
-	if err := o.db.Tx(context.Background(), func(tx *sql.Tx) error {
-		_, err := tx.Exec(query, args...)
+	if err := o.db.Tx(context.Background(), func(tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(context.Background(), query, args...)
 		return err
 	}); err != nil {
 		o.Fatal(err)
@@ -181,7 +180,9 @@ func (o *outbox) exec(query string, args ...any) {
 
 func (o *outbox) count(query string, args ...any) (n int) {
 	o.Helper()
-	if err := o.db.View(context.Background(), func(tx *sql.Tx) error { return tx.QueryRow("SELECT COUNT(*) FROM "+query, args...).Scan(&n) }); err != nil {
+	if err := o.db.View(context.Background(), func(tx *sqldb.Tx) error {
+		return tx.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM "+query, args...).Scan(&n)
+	}); err != nil {
 		o.Fatal(err)
 	}
 	return n
@@ -203,7 +204,7 @@ func (o *outbox) write(n, size int) {
 			o.written[place{topic, p}] = append(o.written[place{topic, p}], id)
 		}
 	}
-	if err := o.db.Tx(context.Background(), func(tx *sql.Tx) error {
+	if err := o.db.Tx(context.Background(), func(tx *sqldb.Tx) error {
 		return store.Append(context.Background(), tx, o.time().UnixMicro(), entries...)
 	}); err != nil {
 		o.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx/problem"
 	"tributary.dev/libs/seal"
+	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/store"
@@ -84,7 +85,7 @@ type Attachment struct {
 func (s *Sending) Draft(ctx context.Context, workspace, conversation string) (*Draft, error) {
 	d := &Draft{traceparent: traceparent(ctx)}
 	var keyID string
-	err := s.db.View(ctx, func(tx *sql.Tx) (err error) {
+	err := s.db.View(ctx, func(tx *sqldb.Tx) (err error) {
 		if d.conversation, err = conversationOf(ctx, tx, workspace, conversation); err != nil || d.conversation.Group {
 			return err
 		}
@@ -198,7 +199,7 @@ func (s *Sending) Compose(ctx context.Context, d *Draft, m Message) error {
 }
 
 func (s *Sending) answered(ctx context.Context, d *Draft, id string) error {
-	return s.db.View(ctx, func(tx *sql.Tx) error {
+	return s.db.View(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, "SELECT external_id FROM messages WHERE id = $1 AND conversation_id = $2 AND deleted_us = 0",
 			id, d.conversation.ID).Scan(&d.replyTo)
 	})
@@ -219,17 +220,11 @@ func (d *Draft) seal(content *pb.Content, origin seal.Origin) (*pb.SealedPart, e
 }
 
 // conversationOf reads a conversation of a workspace; 404 where there is none, 410 where it was erased.
-func conversationOf(ctx context.Context, tx *sql.Tx, workspace, id string) (*store.Conversation, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT "+store.ConversationColumns+" FROM conversations WHERE id = $1 AND workspace_id = $2", id, workspace)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // its error is Err's
-	if rows.Next() {
-		return store.ScanConversation(rows)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
+func conversationOf(ctx context.Context, tx *sqldb.Tx, workspace, id string) (*store.Conversation, error) {
+	c, err := store.ScanConversation(tx.QueryRowContext(ctx,
+		"SELECT "+store.ConversationColumns+" FROM conversations WHERE id = $1 AND workspace_id = $2", id, workspace))
+	if !errors.Is(err, sql.ErrNoRows) {
+		return c, err
 	}
 	return nil, store.Missing(ctx, tx, workspace, store.KindConversation, id)
 }

@@ -14,7 +14,7 @@ import (
 // advance lets the first queued part of a locked conversation leave, if it may: nothing of the
 // conversation is outstanding, its time has come, the connection is active and has a slot free. It saves
 // the conversation's sending state and gives what goes to the outbox.
-func (s *Sending) advance(ctx context.Context, tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) {
+func (s *Sending) advance(ctx context.Context, tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) {
 	if c.Out.Message != "" || c.Frozen {
 		c.NextUS, c.Parked = 0, false
 		return nil, c.SaveSending(ctx, tx)
@@ -65,21 +65,17 @@ func (s *Sending) advance(ctx context.Context, tx *sql.Tx, c *store.Conversation
 }
 
 // first in the conversation's line, or nil.
-func (s *Sending) first(ctx context.Context, tx *sql.Tx, c *store.Conversation) (*part, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT "+partColumns+` FROM message_parts
-		WHERE conversation_id = $1 AND status = 1 AND deferred = 0 ORDER BY line_us, message_id, part LIMIT 1`, c.ID)
-	if err != nil {
-		return nil, err
+func (s *Sending) first(ctx context.Context, tx *sqldb.Tx, c *store.Conversation) (*part, error) {
+	p, err := scanPart(tx.QueryRowContext(ctx, "SELECT "+partColumns+` FROM message_parts
+		WHERE conversation_id = $1 AND status = 1 AND deferred = 0 ORDER BY line_us, message_id, part LIMIT 1`, c.ID))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
 	}
-	defer func() { _ = rows.Close() }() // its error is Err's
-	if !rows.Next() {
-		return nil, rows.Err()
-	}
-	return scanPart(rows)
+	return p, err
 }
 
 // endForbidden fails what is queued for somebody who has opted out meanwhile.
-func (s *Sending) endForbidden(ctx context.Context, tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) {
+func (s *Sending) endForbidden(ctx context.Context, tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) {
 	out, err := store.OptedOut(ctx, tx, c.ContactSubject, c.Connection)
 	if err != nil || !out {
 		return nil, err
@@ -88,7 +84,7 @@ func (s *Sending) endForbidden(ctx context.Context, tx *sql.Tx, c *store.Convers
 }
 
 // failQueued ends queued parts of a conversation that which chooses, but for the outstanding one.
-func (s *Sending) failQueued(ctx context.Context, tx *sql.Tx, c *store.Conversation, class pb.ErrorClass, code string, which func(*part) bool) ([]store.Entry, error) {
+func (s *Sending) failQueued(ctx context.Context, tx *sqldb.Tx, c *store.Conversation, class pb.ErrorClass, code string, which func(*part) bool) ([]store.Entry, error) {
 	return s.endOpen(ctx, tx, c, func(p *part, now int64) {
 		if p.Status == pb.Status_STATUS_QUEUED && p.attempt() != c.Out && which(p) {
 			p.raise(pb.Status_STATUS_FAILED, now, "", class, code)
@@ -97,10 +93,10 @@ func (s *Sending) failQueued(ctx context.Context, tx *sql.Tx, c *store.Conversat
 }
 
 // endOpen lets end decide about all attempts of a conversation that have no outcome.
-func (s *Sending) endOpen(ctx context.Context, tx *sql.Tx, c *store.Conversation, end func(p *part, now int64)) ([]store.Entry, error) {
+func (s *Sending) endOpen(ctx context.Context, tx *sqldb.Tx, c *store.Conversation, end func(p *part, now int64)) ([]store.Entry, error) {
 	var messages []string
 	if err := sqldb.Query(ctx, tx, `SELECT DISTINCT message_id FROM message_parts WHERE conversation_id = $1 AND status < 3 AND deferred = 0`, []any{c.ID},
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			messages = append(messages, id)
@@ -125,7 +121,7 @@ func (s *Sending) endOpen(ctx context.Context, tx *sql.Tx, c *store.Conversation
 }
 
 // active: the connection may be sent over, and nothing that revoked it is newer than what we know of it.
-func (s *Sending) active(ctx context.Context, tx *sql.Tx, connection string) (bool, error) {
+func (s *Sending) active(ctx context.Context, tx *sqldb.Tx, connection string) (bool, error) {
 	conn, ok := s.connections.Get(connection)
 	if !ok || conn.GetStatus() != pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE {
 		return false, nil
@@ -139,7 +135,7 @@ func (s *Sending) active(ctx context.Context, tx *sql.Tx, connection string) (bo
 }
 
 // slots locks the connection's row and gives how many more commands may be outstanding on it.
-func (s *Sending) slots(ctx context.Context, tx *sql.Tx, connection string) (int, error) {
+func (s *Sending) slots(ctx context.Context, tx *sqldb.Tx, connection string) (int, error) {
 	if _, err := tx.ExecContext(ctx, `INSERT INTO connection_slots (connection_id) VALUES ($1)
 		ON CONFLICT (connection_id) DO UPDATE SET connection_id = excluded.connection_id`, connection); err != nil {
 		return 0, err
@@ -150,7 +146,7 @@ func (s *Sending) slots(ctx context.Context, tx *sql.Tx, connection string) (int
 }
 
 // command makes the outbox entry that orders a part to be sent.
-func (s *Sending) command(ctx context.Context, tx *sql.Tx, c *store.Conversation, p *part) (store.Entry, error) {
+func (s *Sending) command(ctx context.Context, tx *sqldb.Tx, c *store.Conversation, p *part) (store.Entry, error) {
 	cmd := &pb.Command{
 		Id: channel.CommandID(p.Message, p.Part, p.Attempt), WorkspaceId: c.Workspace, ConnectionId: p.Connection, Channel: c.Channel,
 		ConversationKey: c.ID, MessageId: p.Message, Part: p.Part, Attempt: p.Attempt, Kind: p.Kind,

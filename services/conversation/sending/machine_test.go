@@ -2,7 +2,6 @@ package sending_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -75,8 +74,8 @@ func (m *mesh) post(conversation string, parts int) {
 // take reads the commands that have left since.
 func (m *mesh) take() {
 	m.Helper()
-	m.Exec(func(tx *sql.Tx) error {
-		return sqldb.Query(context.Background(), tx, "SELECT payload FROM outbox WHERE topic LIKE 'outbound.%' ORDER BY seq, id", nil, func(rows *sql.Rows) error {
+	m.Exec(func(tx *sqldb.Tx) error {
+		return sqldb.Query(context.Background(), tx, "SELECT payload FROM outbox WHERE topic LIKE 'outbound.%' ORDER BY seq, id", nil, func(rows sqldb.Row) error {
 			var raw []byte
 			cmd := &pb.Command{}
 			if err := errors.Join(rows.Scan(&raw), proto.Unmarshal(raw, cmd)); err != nil {
@@ -112,10 +111,10 @@ type attempt struct {
 
 func (m *mesh) attempts() (all []attempt) {
 	m.Helper()
-	m.Exec(func(tx *sql.Tx) error {
+	m.Exec(func(tx *sqldb.Tx) error {
 		all = nil
 		return sqldb.Query(context.Background(), tx, "SELECT message_id, part, attempt, conversation_id, status, deferred FROM message_parts ORDER BY 1, 2, 3", nil,
-			func(rows *sql.Rows) error {
+			func(rows sqldb.Row) error {
 				var a attempt
 				err := rows.Scan(&a.message, &a.part, &a.attempt, &a.conversation, &a.status, &a.deferred)
 				all = append(all, a)
@@ -132,9 +131,9 @@ func (m *mesh) check(t fataler) {
 	m.Helper()
 	m.take()
 	out := map[string]string{} // the outstanding command, by conversation
-	m.Exec(func(tx *sql.Tx) error {
+	m.Exec(func(tx *sqldb.Tx) error {
 		clear(out)
-		return sqldb.Query(context.Background(), tx, "SELECT id, out_message, out_part, out_attempt FROM conversations WHERE out_message <> ''", nil, func(rows *sql.Rows) error {
+		return sqldb.Query(context.Background(), tx, "SELECT id, out_message, out_part, out_attempt FROM conversations WHERE out_message <> ''", nil, func(rows sqldb.Row) error {
 			var id, message string
 			var part, attempt int32
 			err := rows.Scan(&id, &message, &part, &attempt)

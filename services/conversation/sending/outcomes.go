@@ -3,7 +3,6 @@ package sending
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,7 +20,7 @@ import (
 
 // Involved are the conversations that receipts are about, as far as they are known before any lock is
 // taken: the caller locks them before it calls Apply.
-func (s *Sending) Involved(ctx context.Context, tx *sql.Tx, receipts []*pb.ChannelEvent) ([]string, error) {
+func (s *Sending) Involved(ctx context.Context, tx *sqldb.Tx, receipts []*pb.ChannelEvent) ([]string, error) {
 	conversations, messages := map[string]bool{}, map[string]bool{}
 	var keys []store.RefKey
 	for _, e := range receipts {
@@ -44,7 +43,7 @@ func (s *Sending) Involved(ctx context.Context, tx *sql.Tx, receipts []*pb.Chann
 	for _, chunk := range store.Chunks(slices.Collect(maps.Keys(messages))) {
 		list, args := sqldb.In(1, chunk)
 		if err := sqldb.Query(ctx, tx, "SELECT DISTINCT conversation_id FROM message_parts WHERE message_id IN ("+list+")", args,
-			func(rows *sql.Rows) error {
+			func(rows sqldb.Row) error {
 				var id string
 				err := rows.Scan(&id)
 				conversations[id] = true
@@ -60,7 +59,7 @@ func (s *Sending) Involved(ctx context.Context, tx *sql.Tx, receipts []*pb.Chann
 // new attempt for what came back uncalled, and lets the next part of a conversation leave where the
 // outstanding one has ended. locked are the conversations whose rows the transaction has locked, refs
 // the references that it has. Receipts that name a message by an id nobody has claimed wait for it.
-func (s *Sending) Apply(ctx context.Context, tx *sql.Tx, receipts []*pb.ChannelEvent, locked map[string]*store.Conversation, refs map[store.RefKey]store.Ref) ([]store.Entry, error) {
+func (s *Sending) Apply(ctx context.Context, tx *sqldb.Tx, receipts []*pb.ChannelEvent, locked map[string]*store.Conversation, refs map[store.RefKey]store.Ref) ([]store.Entry, error) {
 	receipts, err := s.wait(ctx, tx, receipts, refs)
 	if err != nil {
 		return nil, err
@@ -114,7 +113,7 @@ func (s *Sending) Apply(ctx context.Context, tx *sql.Tx, receipts []*pb.ChannelE
 
 // wait adds the receipts that waited for references which have a message now, and sets those aside that
 // must wait.
-func (s *Sending) wait(ctx context.Context, tx *sql.Tx, receipts []*pb.ChannelEvent, refs map[store.RefKey]store.Ref) ([]*pb.ChannelEvent, error) {
+func (s *Sending) wait(ctx context.Context, tx *sqldb.Tx, receipts []*pb.ChannelEvent, refs map[store.RefKey]store.Ref) ([]*pb.ChannelEvent, error) {
 	var ready []*pb.ChannelEvent
 	var waiting [][]any
 	for _, e := range receipts {
@@ -143,7 +142,7 @@ func (s *Sending) wait(ctx context.Context, tx *sql.Tx, receipts []*pb.ChannelEv
 		for _, chunk := range store.Chunks(byConnection[connection]) {
 			list, args := sqldb.In(2, chunk)
 			if err := sqldb.Query(ctx, tx, `DELETE FROM waiting_receipts WHERE connection_id = $1 AND external_id IN (`+list+`) RETURNING event`,
-				append([]any{connection}, args...), func(rows *sql.Rows) error {
+				append([]any{connection}, args...), func(rows sqldb.Row) error {
 					var raw []byte
 					if err := rows.Scan(&raw); err != nil {
 						return err
@@ -226,7 +225,7 @@ func (s *Sending) deferred(p *part, e *pb.ChannelEvent, parts partSet) {
 }
 
 // sweepThrough raises everything of a conversation that was sent up to a watermark.
-func (s *Sending) sweepThrough(ctx context.Context, tx *sql.Tx, c *store.Conversation, e *pb.ChannelEvent, parts partSet) error {
+func (s *Sending) sweepThrough(ctx context.Context, tx *sqldb.Tx, c *store.Conversation, e *pb.ChannelEvent, parts partSet) error {
 	through, mark := e.GetReceipt().GetThroughUs(), &c.DeliveredUS
 	switch e.GetReceipt().GetStatus() {
 	case pb.Status_STATUS_DELIVERED:
@@ -240,7 +239,7 @@ func (s *Sending) sweepThrough(ctx context.Context, tx *sql.Tx, c *store.Convers
 	}
 	var messages []string
 	if err := sqldb.Query(ctx, tx, `SELECT DISTINCT message_id FROM message_parts WHERE conversation_id = $1 AND sent_us > $2 AND sent_us <= $3`,
-		[]any{c.ID, *mark, through}, func(rows *sql.Rows) error {
+		[]any{c.ID, *mark, through}, func(rows sqldb.Row) error {
 			var id string
 			if err := rows.Scan(&id); err != nil {
 				return err
@@ -274,7 +273,7 @@ func (p *part) mark(c *store.Conversation) {
 }
 
 // elsewhere applies a receipt to a message that was sent elsewhere and so has no parts.
-func (s *Sending) elsewhere(ctx context.Context, tx *sql.Tx, message string, e *pb.ChannelEvent) ([]store.Entry, error) {
+func (s *Sending) elsewhere(ctx context.Context, tx *sqldb.Tx, message string, e *pb.ChannelEvent) ([]store.Entry, error) {
 	r := e.GetReceipt()
 	status, class, code := r.GetStatus(), r.GetErrorClass(), r.GetErrorCode()
 	if status == pb.Status_STATUS_DEFERRED {
@@ -289,7 +288,7 @@ func (s *Sending) elsewhere(ctx context.Context, tx *sql.Tx, message string, e *
 	err := sqldb.Query(ctx, tx, `UPDATE messages SET status = $2, error_class = $3, error_code = $4
 		WHERE id = $1 AND direction = 'outbound' AND head_event <> '' AND (status < $2 OR (status = $2 AND error_code < $4))
 		RETURNING conversation_id, order_us`,
-		[]any{message, int32(status), int32(class), code}, func(rows *sql.Rows) error {
+		[]any{message, int32(status), int32(class), code}, func(rows sqldb.Row) error {
 			found = true
 			return rows.Scan(&told.ConversationId, &told.OrderUs)
 		})
@@ -304,7 +303,7 @@ func (s *Sending) elsewhere(ctx context.Context, tx *sql.Tx, message string, e *
 }
 
 // lockMissing locks the conversations that nobody could know of before the references were locked.
-func (s *Sending) lockMissing(ctx context.Context, tx *sql.Tx, parts partSet, locked map[string]*store.Conversation) error {
+func (s *Sending) lockMissing(ctx context.Context, tx *sqldb.Tx, parts partSet, locked map[string]*store.Conversation) error {
 	missing := map[string]bool{}
 	for _, p := range parts {
 		if locked[p.Conversation] == nil {
@@ -317,7 +316,7 @@ func (s *Sending) lockMissing(ctx context.Context, tx *sql.Tx, parts partSet, lo
 }
 
 // close ends what is no longer outstanding, and lets the next leave.
-func (s *Sending) close(ctx context.Context, tx *sql.Tx, parts partSet, locked map[string]*store.Conversation) ([]store.Entry, error) {
+func (s *Sending) close(ctx context.Context, tx *sqldb.Tx, parts partSet, locked map[string]*store.Conversation) ([]store.Entry, error) {
 	free := map[string]*store.Conversation{}
 	for _, p := range parts {
 		c := locked[p.Conversation]

@@ -3,7 +3,6 @@ package sending
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -44,7 +43,7 @@ const partColumns = `message_id, part, attempt, conversation_id, connection_id, 
 	error_code, deferred, line_us, not_before_us, until_active, kind, attachment_id, subject_id, key_id, ciphertext, external_id,
 	sent_us, sent_exact, created_us, traceparent`
 
-func scanPart(rows *sql.Rows) (*part, error) {
+func scanPart(rows sqldb.Row) (*part, error) {
 	var p part
 	var deferred, untilActive, exact int
 	err := rows.Scan(&p.Message, &p.Part, &p.Attempt, &p.Conversation, &p.Connection, &p.Status, &p.StatusOrder, &p.StatusEvent,
@@ -81,12 +80,12 @@ func (p *part) raise(status pb.Status, order int64, event string, class pb.Error
 // partSet holds all attempts of some messages.
 type partSet map[store.Attempt]*part
 
-func loadParts(ctx context.Context, tx *sql.Tx, messages []string) (partSet, error) {
+func loadParts(ctx context.Context, tx *sqldb.Tx, messages []string) (partSet, error) {
 	set := partSet{}
 	for _, chunk := range store.Chunks(messages) {
 		list, args := sqldb.In(1, chunk)
 		if err := sqldb.Query(ctx, tx, "SELECT "+partColumns+" FROM message_parts WHERE message_id IN ("+list+")", args,
-			func(rows *sql.Rows) error {
+			func(rows sqldb.Row) error {
 				p, err := scanPart(rows)
 				set[p.attempt()] = p
 				return err
@@ -114,7 +113,7 @@ func (set partSet) newest(message string) []*part {
 }
 
 // write upserts the attempts that changed.
-func (set partSet) write(ctx context.Context, tx *sql.Tx) error {
+func (set partSet) write(ctx context.Context, tx *sqldb.Tx) error {
 	changed := slices.SortedFunc(maps.Values(set), func(a, b *part) int {
 		return cmp.Or(cmp.Compare(a.Message, b.Message), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Attempt, b.Attempt))
 	})
@@ -136,7 +135,7 @@ func (set partSet) write(ctx context.Context, tx *sql.Tx) error {
 // save writes the attempts that changed and what follows for their messages: a message has failed where
 // a part's newest attempt has, and stands otherwise where its lowest part does. It gives the entries that
 // tell of messages whose status changed.
-func (set partSet) save(ctx context.Context, tx *sql.Tx) ([]store.Entry, error) {
+func (set partSet) save(ctx context.Context, tx *sqldb.Tx) ([]store.Entry, error) {
 	if err := set.write(ctx, tx); err != nil {
 		return nil, err
 	}
@@ -173,7 +172,7 @@ type settled struct {
 
 // settle makes a message's row agree with its parts: status, error, the provider's id, and, where the
 // channel's inbound messages carry the provider's time, its order.
-func (set partSet) settle(ctx context.Context, tx *sql.Tx, message string) (was, now settled, err error) {
+func (set partSet) settle(ctx context.Context, tx *sqldb.Tx, message string) (was, now settled, err error) {
 	var channelName, external string
 	err = tx.QueryRowContext(ctx, `SELECT m.workspace_id, m.status, m.order_us, m.external_id, c.channel FROM messages m
 		JOIN conversations c ON c.id = m.conversation_id WHERE m.id = $1`, message).Scan(&was.workspace, &was.status, &was.order, &external, &channelName)

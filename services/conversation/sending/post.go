@@ -14,7 +14,7 @@ import (
 // Post stores a composed draft, and lets its first part leave if nothing stands before it, in the
 // caller's transaction. After the commit the caller wakes the relay. 410 where the person is being
 // erased, 409 where the connection was disconnected, 422 opted_out.
-func (s *Sending) Post(ctx context.Context, tx *sql.Tx, d *Draft) error {
+func (s *Sending) Post(ctx context.Context, tx *sqldb.Tx, d *Draft) error {
 	if d.content == nil {
 		return errors.New("sending: a draft that was not composed")
 	}
@@ -46,7 +46,7 @@ func (s *Sending) Post(ctx context.Context, tx *sql.Tx, d *Draft) error {
 // person's decision, since an unknown one may have arrived. 409 where there is no such part.
 func (s *Sending) Retry(ctx context.Context, workspace, message string) error {
 	trace := traceparent(ctx)
-	err := s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		var conversation, subject, key string
 		var deleted int64
 		err := tx.QueryRowContext(ctx, `SELECT conversation_id, content_subject, content_key, deleted_us FROM messages
@@ -102,7 +102,7 @@ func (s *Sending) Retry(ctx context.Context, workspace, message string) error {
 }
 
 // lock locks subject and conversation, in this order.
-func (s *Sending) lock(ctx context.Context, tx *sql.Tx, conversation string, subject store.Subject) (*store.Conversation, error) {
+func (s *Sending) lock(ctx context.Context, tx *sqldb.Tx, conversation string, subject store.Subject) (*store.Conversation, error) {
 	alive, err := store.LockSubjects(ctx, tx, []store.Subject{subject})
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (s *Sending) lock(ctx context.Context, tx *sql.Tx, conversation string, sub
 	return c, nil
 }
 
-func (s *Sending) mayWrite(ctx context.Context, tx *sql.Tx, c *store.Conversation) error {
+func (s *Sending) mayWrite(ctx context.Context, tx *sqldb.Tx, c *store.Conversation) error {
 	if conn, ok := s.connections.Get(c.Connection); ok && conn.GetStatus() == pb.ConnectionStatus_CONNECTION_STATUS_DISABLED {
 		return problem.Conflict("the connection was disconnected")
 	}
@@ -136,7 +136,7 @@ func (s *Sending) mayWrite(ctx context.Context, tx *sql.Tx, c *store.Conversatio
 }
 
 // insert writes the message, its attachments and parts, and what changes in the conversation's row.
-func (s *Sending) insert(ctx context.Context, tx *sql.Tx, c *store.Conversation, d *Draft) error {
+func (s *Sending) insert(ctx context.Context, tx *sqldb.Tx, c *store.Conversation, d *Draft) error {
 	direction, status, automated := "outbound", pb.Status_STATUS_QUEUED, 0
 	if d.message.Note {
 		direction, status = "note", pb.Status_STATUS_UNSPECIFIED

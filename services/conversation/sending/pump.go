@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tributary.dev/libs/seal"
+	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/store"
 )
@@ -64,7 +65,7 @@ func (s *Sending) unpark(ctx context.Context) error {
 		return err
 	}
 	for _, connection := range parked {
-		err := s.db.Tx(ctx, func(tx *sql.Tx) error {
+		err := s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 			active, err := s.active(ctx, tx, connection)
 			if err != nil || !active {
 				return err
@@ -88,7 +89,7 @@ func (s *Sending) due(ctx context.Context) ([]string, error) {
 	}
 	for _, connection := range connections {
 		var taken int
-		err := s.db.View(ctx, func(tx *sql.Tx) error {
+		err := s.db.View(ctx, func(tx *sqldb.Tx) error {
 			return tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM conversations WHERE out_connection = $1 AND out_message <> ''", connection).Scan(&taken)
 		})
 		if err != nil {
@@ -108,7 +109,7 @@ func (s *Sending) due(ctx context.Context) ([]string, error) {
 func (s *Sending) push(ctx context.Context, conversation string) error {
 	var first *part
 	var workspace string
-	err := s.db.View(ctx, func(tx *sql.Tx) (err error) {
+	err := s.db.View(ctx, func(tx *sqldb.Tx) (err error) {
 		if err := tx.QueryRowContext(ctx, "SELECT workspace_id FROM conversations WHERE id = $1", conversation).Scan(&workspace); err != nil {
 			return err
 		}
@@ -126,7 +127,7 @@ func (s *Sending) push(ctx context.Context, conversation string) error {
 			return err
 		}
 	}
-	return s.step(ctx, conversation, func(tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) {
+	return s.step(ctx, conversation, func(tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) {
 		return nil, nil
 	})
 }
@@ -135,7 +136,7 @@ func (s *Sending) push(ctx context.Context, conversation string) error {
 // more, the attempt fails.
 func (s *Sending) reseal(ctx context.Context, workspace string, p *part) error {
 	before := part{}
-	err := s.db.View(ctx, func(tx *sql.Tx) error {
+	err := s.db.View(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT attempt, key_id, ciphertext FROM message_parts WHERE message_id = $1 AND part = $2
 			AND attempt < $3 AND ciphertext IS NOT NULL ORDER BY attempt DESC LIMIT 1`, p.Message, p.Part, p.Attempt).
 			Scan(&before.Attempt, &before.Key, &before.Ciphertext)
@@ -167,7 +168,7 @@ func (s *Sending) reseal(ctx context.Context, workspace string, p *part) error {
 	if err != nil {
 		return err
 	}
-	return s.db.Tx(ctx, func(tx *sql.Tx) error {
+	return s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE message_parts SET key_id = $4, ciphertext = $5
 			WHERE message_id = $1 AND part = $2 AND attempt = $3 AND ciphertext IS NULL AND status = 1`,
 			p.Message, p.Part, p.Attempt, sealed.KeyId, sealed.Ciphertext)
@@ -177,15 +178,15 @@ func (s *Sending) reseal(ctx context.Context, workspace string, p *part) error {
 
 // refuse fails a queued attempt that can't be sealed.
 func (s *Sending) refuse(ctx context.Context, p *part, code string) error {
-	return s.step(ctx, p.Conversation, func(tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) {
+	return s.step(ctx, p.Conversation, func(tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) {
 		return s.failQueued(ctx, tx, c, pb.ErrorClass_ERROR_CLASS_REJECT, code, func(q *part) bool { return q.attempt() == p.attempt() })
 	})
 }
 
 // step runs f under the conversation's lock, and then lets the next part leave if it may.
-func (s *Sending) step(ctx context.Context, conversation string, f func(tx *sql.Tx, c *store.Conversation) ([]store.Entry, error)) error {
+func (s *Sending) step(ctx context.Context, conversation string, f func(tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error)) error {
 	wrote := false
-	err := s.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		locked, err := store.LockConversations(ctx, tx, []string{conversation})
 		c := locked[conversation]
 		if err != nil || c == nil {
@@ -211,7 +212,7 @@ func (s *Sending) step(ctx context.Context, conversation string, f func(tx *sql.
 
 // list appends the one column of a query to into.
 func (s *Sending) list(ctx context.Context, into *[]string, query string, args ...any) error {
-	return s.db.Read(ctx, query, args, func(rows *sql.Rows) error {
+	return s.db.Read(ctx, query, args, func(rows sqldb.Row) error {
 		var id string
 		err := rows.Scan(&id)
 		*into = append(*into, id)

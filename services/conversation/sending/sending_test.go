@@ -2,7 +2,6 @@ package sending_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,8 +29,8 @@ func each(t *testing.T, test func(t *testing.T, m *mesh)) {
 // status of a message's part's newest attempt, with its error code.
 func (m *mesh) status(message string, part int) (status pb.Status, code string) {
 	m.Helper()
-	m.Exec(func(tx *sql.Tx) error {
-		return tx.QueryRow(`SELECT status, error_code FROM message_parts WHERE message_id = $1 AND part = $2 ORDER BY attempt DESC LIMIT 1`,
+	m.Exec(func(tx *sqldb.Tx) error {
+		return tx.QueryRowContext(context.Background(), `SELECT status, error_code FROM message_parts WHERE message_id = $1 AND part = $2 ORDER BY attempt DESC LIMIT 1`,
 			message, part).Scan(&status, &code)
 	})
 	return status, code
@@ -80,7 +79,7 @@ func TestARevokedConnectionParksWhatWaitsUntilItWasChanged(t *testing.T) {
 		d, err := m.Send.Draft(t.Context(), projecttest.Workspace, c)
 		if err == nil {
 			if err = m.Send.Compose(t.Context(), d, sending.Message{Text: "hello"}); err == nil {
-				err = m.DB.Tx(t.Context(), func(tx *sql.Tx) error { return m.Send.Post(t.Context(), tx, d) })
+				err = m.DB.Tx(t.Context(), func(tx *sqldb.Tx) error { return m.Send.Post(t.Context(), tx, d) })
 			}
 		}
 		refused(t, err, http.StatusConflict)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/store"
 )
@@ -37,10 +38,10 @@ func (s *Sending) SweepOnce(ctx context.Context) error {
 	}
 	var faults []error
 	for _, id := range lost {
-		faults = append(faults, s.step(ctx, id, func(tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) { return s.lose(ctx, tx, c) }))
+		faults = append(faults, s.step(ctx, id, func(tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) { return s.lose(ctx, tx, c) }))
 	}
 	for _, id := range expired {
-		faults = append(faults, s.step(ctx, id, func(tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) {
+		faults = append(faults, s.step(ctx, id, func(tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) {
 			entries, err := s.lose(ctx, tx, c)
 			if err != nil {
 				return nil, err
@@ -54,7 +55,7 @@ func (s *Sending) SweepOnce(ctx context.Context) error {
 
 // lose makes the outstanding part of a locked conversation unknown if its time is over: it was being
 // sent, and nothing calls it later; or it expired.
-func (s *Sending) lose(ctx context.Context, tx *sql.Tx, c *store.Conversation) ([]store.Entry, error) {
+func (s *Sending) lose(ctx context.Context, tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) {
 	if c.Out.Message == "" {
 		return nil, nil
 	}
@@ -85,7 +86,7 @@ func (s *Sending) lose(ctx context.Context, tx *sql.Tx, c *store.Conversation) (
 	return s.unknown(ctx, tx, c, p, parts)
 }
 
-func (s *Sending) unknown(ctx context.Context, tx *sql.Tx, c *store.Conversation, p *part, parts partSet) ([]store.Entry, error) {
+func (s *Sending) unknown(ctx context.Context, tx *sqldb.Tx, c *store.Conversation, p *part, parts partSet) ([]store.Entry, error) {
 	p.raise(pb.Status_STATUS_UNKNOWN, s.clock.NowMicros(), "", 0, "")
 	s.count(ctx, c.Channel, p)
 	c.Out, c.OutConnection, c.OutUS = store.Attempt{}, "", 0
@@ -110,7 +111,7 @@ func (s *Sending) isExpired(p *part) bool {
 }
 
 // position of the part's command: the time by which its adapter decides whether it is too late.
-func (s *Sending) position(ctx context.Context, tx *sql.Tx, c *store.Conversation, p *part) (int64, error) {
+func (s *Sending) position(ctx context.Context, tx *sqldb.Tx, c *store.Conversation, p *part) (int64, error) {
 	var position sql.NullInt64
 	err := tx.QueryRowContext(ctx, "SELECT position FROM outbox WHERE id = $1", channel.CommandID(p.Message, p.Part, p.Attempt)).Scan(&position)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -132,7 +133,7 @@ func (s *Sending) EndOutstanding(ctx context.Context) (int, error) {
 			return ended, nil
 		}
 		for _, id := range outstanding {
-			err := s.db.Tx(ctx, func(tx *sql.Tx) error {
+			err := s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 				locked, err := store.LockConversations(ctx, tx, []string{id})
 				c := locked[id]
 				if err != nil || c == nil || c.Out.Message == "" {

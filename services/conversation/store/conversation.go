@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 
 	"tributary.dev/libs/sqldb"
 )
@@ -36,7 +35,7 @@ const ConversationColumns = `id, workspace_id, channel, connection_id, contact_i
 	out_message, out_part, out_attempt, out_connection, out_us, next_us, parked, delivered_us, seen_us`
 
 // ScanConversation reads a row of ConversationColumns.
-func ScanConversation(rows *sql.Rows) (*Conversation, error) {
+func ScanConversation(rows sqldb.Row) (*Conversation, error) {
 	var c Conversation
 	var group, frozen, parked int
 	err := rows.Scan(&c.ID, &c.Workspace, &c.Channel, &c.Connection, &c.ContactID, &c.ContactSubject,
@@ -49,12 +48,12 @@ func ScanConversation(rows *sql.Rows) (*Conversation, error) {
 
 // LockConversations locks the rows of ids, as far as there are such, and gives their state. Whoever
 // posts, closes or sweeps does this first, so that no two commands of a conversation leave.
-func LockConversations(ctx context.Context, tx *sql.Tx, ids []string) (map[string]*Conversation, error) {
+func LockConversations(ctx context.Context, tx *sqldb.Tx, ids []string) (map[string]*Conversation, error) {
 	found := map[string]*Conversation{}
 	for _, chunk := range Chunks(ids) {
 		list, args := sqldb.In(1, chunk)
 		err := sqldb.Query(ctx, tx, `UPDATE conversations SET id = id WHERE id IN (`+list+`) RETURNING `+ConversationColumns, args,
-			func(rows *sql.Rows) error {
+			func(rows sqldb.Row) error {
 				c, err := ScanConversation(rows)
 				found[c.ID] = c
 				return err
@@ -67,7 +66,7 @@ func LockConversations(ctx context.Context, tx *sql.Tx, ids []string) (map[strin
 }
 
 // SaveSending writes what a lock's holder changed: the outstanding command, and when the next may leave.
-func (c *Conversation) SaveSending(ctx context.Context, tx *sql.Tx) error {
+func (c *Conversation) SaveSending(ctx context.Context, tx *sqldb.Tx) error {
 	parked := 0
 	if c.Parked {
 		parked = 1
@@ -93,7 +92,7 @@ func Chunks[T any](list []T) [][]T {
 }
 
 // Bounds sets first_us, last_us and last_inbound_us of conversations by their messages as they stand.
-func Bounds(ctx context.Context, tx *sql.Tx, ids []string) error {
+func Bounds(ctx context.Context, tx *sqldb.Tx, ids []string) error {
 	for _, chunk := range Chunks(ids) {
 		list, args := sqldb.In(1, chunk)
 		if _, err := tx.ExecContext(ctx, `UPDATE conversations SET

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 
@@ -10,11 +9,11 @@ import (
 )
 
 // DeleteAttachments deletes the attachments of messages, and notes their objects for deletion.
-func DeleteAttachments(ctx context.Context, tx *sql.Tx, nowUS int64, messages []string) error {
+func DeleteAttachments(ctx context.Context, tx *sqldb.Tx, nowUS int64, messages []string) error {
 	var objects []string
 	for _, chunk := range Chunks(messages) {
 		list, args := sqldb.In(1, chunk)
-		if err := sqldb.Query(ctx, tx, "DELETE FROM attachments WHERE message_id IN ("+list+") RETURNING object", args, func(rows *sql.Rows) error {
+		if err := sqldb.Query(ctx, tx, "DELETE FROM attachments WHERE message_id IN ("+list+") RETURNING object", args, func(rows sqldb.Row) error {
 			var object string
 			err := rows.Scan(&object)
 			objects = append(objects, object)
@@ -27,7 +26,7 @@ func DeleteAttachments(ctx context.Context, tx *sql.Tx, nowUS int64, messages []
 }
 
 // DeleteContent deletes what messages said and what hangs on them; that they were there remains.
-func DeleteContent(ctx context.Context, tx *sql.Tx, nowUS int64, messages []string) error {
+func DeleteContent(ctx context.Context, tx *sqldb.Tx, nowUS int64, messages []string) error {
 	if err := DeleteAttachments(ctx, tx, nowUS, messages); err != nil {
 		return err
 	}
@@ -39,7 +38,7 @@ func DeleteContent(ctx context.Context, tx *sql.Tx, nowUS int64, messages []stri
 }
 
 // DeleteMessages deletes messages altogether, and gives the conversations that they were in.
-func DeleteMessages(ctx context.Context, tx *sql.Tx, nowUS int64, messages []string) (conversations []string, err error) {
+func DeleteMessages(ctx context.Context, tx *sqldb.Tx, nowUS int64, messages []string) (conversations []string, err error) {
 	if err := DeleteContent(ctx, tx, nowUS, messages); err != nil {
 		return nil, err
 	}
@@ -51,7 +50,7 @@ func DeleteMessages(ctx context.Context, tx *sql.Tx, nowUS int64, messages []str
 	of := map[string]bool{}
 	for _, chunk := range Chunks(messages) {
 		list, args := sqldb.In(1, chunk)
-		if err := sqldb.Query(ctx, tx, "DELETE FROM messages WHERE id IN ("+list+") RETURNING conversation_id", args, func(rows *sql.Rows) error {
+		if err := sqldb.Query(ctx, tx, "DELETE FROM messages WHERE id IN ("+list+") RETURNING conversation_id", args, func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			of[id] = true
@@ -64,7 +63,7 @@ func DeleteMessages(ctx context.Context, tx *sql.Tx, nowUS int64, messages []str
 }
 
 // each runs statements that end in an open list for all ids.
-func each(ctx context.Context, tx *sql.Tx, ids []string, statements ...string) error {
+func each(ctx context.Context, tx *sqldb.Tx, ids []string, statements ...string) error {
 	for _, chunk := range Chunks(ids) {
 		list, args := sqldb.In(1, chunk)
 		for _, statement := range statements {

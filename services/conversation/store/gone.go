@@ -16,7 +16,7 @@ const (
 )
 
 // KeepGone remembers the ids of what an erasure deletes, for ever.
-func KeepGone(ctx context.Context, tx *sql.Tx, workspace, kind string, ids ...string) error {
+func KeepGone(ctx context.Context, tx *sqldb.Tx, workspace, kind string, ids ...string) error {
 	rows := make([][]any, len(ids))
 	for i, id := range ids {
 		rows[i] = []any{id, workspace, kind}
@@ -26,7 +26,7 @@ func KeepGone(ctx context.Context, tx *sql.Tx, workspace, kind string, ids ...st
 }
 
 // Missing is the answer for an id that has no row: 410 where a workspace's own was erased, else 404.
-func Missing(ctx context.Context, tx *sql.Tx, workspace, kind, id string) error {
+func Missing(ctx context.Context, tx *sqldb.Tx, workspace, kind, id string) error {
 	var one int
 	err := tx.QueryRowContext(ctx, "SELECT 1 FROM gone WHERE id = $1 AND workspace_id = $2 AND kind = $3", id, workspace, kind).Scan(&one)
 	switch {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -35,7 +34,7 @@ const rowEntries = 500
 // Append writes entries to the outbox; those of one topic and workspace keep the order given. Call it after
 // the locks are taken: an entry written under a lock then stands behind all that an earlier holder of that
 // lock wrote.
-func Append(ctx context.Context, tx *sql.Tx, nowUS int64, entries ...Entry) error {
+func Append(ctx context.Context, tx *sqldb.Tx, nowUS int64, entries ...Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
@@ -131,7 +130,7 @@ func Told(e *pb.ConversationEvent, traceparent string) Entry {
 }
 
 // DeleteObjects notes objects of the bucket to be deleted after the commit. Empty keys are skipped.
-func DeleteObjects(ctx context.Context, tx *sql.Tx, nowUS int64, objects []string) error {
+func DeleteObjects(ctx context.Context, tx *sqldb.Tx, nowUS int64, objects []string) error {
 	unique := map[string]bool{}
 	var rows [][]any
 	for _, object := range objects {

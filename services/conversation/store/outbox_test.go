@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"testing"
@@ -37,13 +36,13 @@ func TestWhatIsToldOfAWorkspaceIsGathered(t *testing.T) {
 
 		ctx := context.Background()
 		rows, got := map[string]int{}, map[string][]string{}
-		if err := db.Tx(ctx, func(tx *sql.Tx) error {
+		if err := db.Tx(ctx, func(tx *sqldb.Tx) error {
 			clear(rows)
 			clear(got)
 			if err := store.Append(ctx, tx, 1, entries...); err != nil {
 				return err
 			}
-			return sqldb.Query(ctx, tx, "SELECT topic, workspace_id, id, message_key, type, traceparent, payload, entries FROM outbox ORDER BY seq, id", nil, func(r *sql.Rows) error {
+			return sqldb.Query(ctx, tx, "SELECT topic, workspace_id, id, message_key, type, traceparent, payload, entries FROM outbox ORDER BY seq, id", nil, func(r sqldb.Row) error {
 				var topic, workspace string
 				var count int
 				var e pb.OutboxEntries_Entry

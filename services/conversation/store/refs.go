@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 
 	"tributary.dev/libs/sqldb"
 )
@@ -26,7 +25,7 @@ type Ref struct {
 // LockRefs upserts and locks references, and gives them as they then stand. A reference without a message
 // takes the one given; one of our own attempts takes it from any other, since then an echo of ours had
 // been mistaken for somebody's.
-func LockRefs(ctx context.Context, tx *sql.Tx, nowUS int64, refs map[RefKey]Ref) (map[RefKey]Ref, error) {
+func LockRefs(ctx context.Context, tx *sqldb.Tx, nowUS int64, refs map[RefKey]Ref) (map[RefKey]Ref, error) {
 	rows := make([][]any, 0, len(refs))
 	for key, r := range refs {
 		rows = append(rows, []any{key.Connection, key.External, r.Message, r.Part, r.Attempt, r.DeletedUS, nowUS})
@@ -43,7 +42,7 @@ func LockRefs(ctx context.Context, tx *sql.Tx, nowUS int64, refs map[RefKey]Ref)
 			THEN excluded.deleted_us ELSE external_refs.deleted_us END,
 		touched = 1
 		RETURNING connection_id, external_id, message_id, part, attempt, deleted_us, touched`,
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			r, err := scanRef(rows)
 			locked[r.RefKey] = r
 			return err
@@ -52,7 +51,7 @@ func LockRefs(ctx context.Context, tx *sql.Tx, nowUS int64, refs map[RefKey]Ref)
 }
 
 // Refs reads references without locking them.
-func Refs(ctx context.Context, tx *sql.Tx, keys []RefKey) (map[RefKey]Ref, error) {
+func Refs(ctx context.Context, tx *sqldb.Tx, keys []RefKey) (map[RefKey]Ref, error) {
 	found := map[RefKey]Ref{}
 	byConnection := map[string][]string{}
 	for _, k := range keys {
@@ -62,7 +61,7 @@ func Refs(ctx context.Context, tx *sql.Tx, keys []RefKey) (map[RefKey]Ref, error
 		for _, chunk := range Chunks(externals) {
 			list, args := sqldb.In(2, chunk)
 			err := sqldb.Query(ctx, tx, `SELECT connection_id, external_id, message_id, part, attempt, deleted_us, 1 FROM external_refs
-				WHERE connection_id = $1 AND external_id IN (`+list+`)`, append([]any{connection}, args...), func(rows *sql.Rows) error {
+				WHERE connection_id = $1 AND external_id IN (`+list+`)`, append([]any{connection}, args...), func(rows sqldb.Row) error {
 				r, err := scanRef(rows)
 				found[r.RefKey] = r
 				return err
@@ -75,7 +74,7 @@ func Refs(ctx context.Context, tx *sql.Tx, keys []RefKey) (map[RefKey]Ref, error
 	return found, nil
 }
 
-func scanRef(rows *sql.Rows) (Ref, error) {
+func scanRef(rows sqldb.Row) (Ref, error) {
 	var r Ref
 	var touched int
 	err := rows.Scan(&r.Connection, &r.External, &r.Message, &r.Part, &r.Attempt, &r.DeletedUS, &touched)

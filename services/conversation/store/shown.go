@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"slices"
 
 	"tributary.dev/libs/sqldb"
@@ -18,7 +17,7 @@ type Reaction struct {
 
 // Reactions that stand on the messages: of each key the newest by (order, event), unless it took the
 // reaction away. Sorted by order and key.
-func Reactions(ctx context.Context, tx *sql.Tx, messages []string) ([]Reaction, error) {
+func Reactions(ctx context.Context, tx *sqldb.Tx, messages []string) ([]Reaction, error) {
 	type latest struct {
 		Reaction
 		event   string
@@ -28,7 +27,7 @@ func Reactions(ctx context.Context, tx *sql.Tx, messages []string) ([]Reaction, 
 	for _, chunk := range Chunks(messages) {
 		list, args := sqldb.In(1, chunk)
 		err := sqldb.Query(ctx, tx, `SELECT event_id, message_id, reaction_key, author_subject, key_id, ciphertext, order_us,
-			content_order, removed FROM reactions WHERE message_id IN (`+list+`) AND message_id <> ''`, args, func(rows *sql.Rows) error {
+			content_order, removed FROM reactions WHERE message_id IN (`+list+`) AND message_id <> ''`, args, func(rows sqldb.Row) error {
 			var r latest
 			var removed int
 			if err := rows.Scan(&r.event, &r.Message, &r.Key, &r.Author, &r.KeyID, &r.Ciphertext, &r.OrderUS, &r.ContentOrder, &removed); err != nil {

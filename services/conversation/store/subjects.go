@@ -51,7 +51,7 @@ func readMet(text string) (m Met, err error) {
 // LockSubjects upserts the rows of subjects and locks them until the transaction ends; it must come
 // first in every transaction that writes for a subject. Those that the answer misses are gone, and
 // nothing may be written for them: an erasure that comes later waits, and then finds what was written.
-func LockSubjects(ctx context.Context, tx *sql.Tx, subjects []Subject) (map[string]Subject, error) {
+func LockSubjects(ctx context.Context, tx *sqldb.Tx, subjects []Subject) (map[string]Subject, error) {
 	folded := map[string]Subject{}
 	for _, s := range subjects {
 		if old, ok := folded[s.ID]; !ok || old.KeyID == "" {
@@ -67,7 +67,7 @@ func LockSubjects(ctx context.Context, tx *sql.Tx, subjects []Subject) (map[stri
 	err := sqldb.InsertRows(ctx, tx, "subjects", []string{"id", "workspace_id", "key_id"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET key_id = CASE WHEN excluded.key_id <> '' THEN excluded.key_id ELSE subjects.key_id END
 		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen, `+selectMet,
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var s Subject
 			var frozen int
 			var met sql.NullString
@@ -104,7 +104,7 @@ func SortRows(rows [][]any) {
 
 // OptedOut tells whether a subject has withdrawn consent to be written to on a connection: the newest
 // opt-in or opt-out of the connection's own and the workspace-wide ones decides.
-func OptedOut(ctx context.Context, tx *sql.Tx, subject, connection string) (bool, error) {
+func OptedOut(ctx context.Context, tx *sqldb.Tx, subject, connection string) (bool, error) {
 	if subject == "" {
 		return false, nil
 	}

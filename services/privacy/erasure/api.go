@@ -2,7 +2,6 @@ package erasure
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"math"
 	"net/http"
@@ -103,7 +102,7 @@ func (s *Service) create(idempotency *endpointx.Idempotency) func(context.Contex
 		}
 		var id string
 		joined := false
-		err := s.store.db.Tx(ctx, func(tx *sql.Tx) (err error) {
+		err := s.store.db.Tx(ctx, func(tx *sqldb.Tx) (err error) {
 			id, _, err = idempotency.Do(ctx, tx, func() (string, error) {
 				wanted := uuid.NewString()
 				r, err := s.begin(ctx, tx, wanted, caller.WorkspaceID, req.ContactID, caller.KeyID)
@@ -268,7 +267,7 @@ func (s *Service) takeAnswers(ctx context.Context, batch []bus.Record) error {
 			acks = append(acks, ack)
 		}
 	}
-	err := s.store.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := s.store.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		for _, ack := range acks {
 			if err := s.store.answered(ctx, tx, ack, fault(ack)); err != nil {
 				return err

@@ -3,7 +3,6 @@ package erasure
 import (
 	"context"
 	"crypto/ed25519"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -93,7 +92,7 @@ func New(cfg Config, db *sqldb.DB, keys Keys, b Publisher, dir Directory, ask As
 }
 
 // begin keeps a request to erase a contact, or finds the one that there is.
-func (s *Service) begin(ctx context.Context, tx *sql.Tx, id, workspaceID, contactID, by string) (request, error) {
+func (s *Service) begin(ctx context.Context, tx *sqldb.Tx, id, workspaceID, contactID, by string) (request, error) {
 	return s.store.insert(ctx, tx, request{
 		ID: id, WorkspaceID: workspaceID, Type: TypeErasure, ContactID: contactID,
 		Status: statusRunning, Step: freezing, RequestedBy: by, Received: s.now().UnixMicro(),

@@ -3,7 +3,6 @@ package erasure
 import (
 	"context"
 	"crypto/ed25519"
-	"database/sql"
 	"errors"
 	"log/slog"
 	"slices"
@@ -122,7 +121,7 @@ func newBench(t *testing.T, db *sqldb.DB) *bench {
 func (b *bench) request(t *testing.T) string {
 	t.Helper()
 	var r request
-	if err := b.store.db.Tx(t.Context(), func(tx *sql.Tx) (err error) {
+	if err := b.store.db.Tx(t.Context(), func(tx *sqldb.Tx) (err error) {
 		r, err = b.begin(t.Context(), tx, uuid.NewString(), "w", "contact", "key")
 		return err
 	}); err != nil {

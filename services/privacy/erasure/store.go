@@ -71,7 +71,7 @@ func scanRequest(row interface{ Scan(...any) error }) (r request, err error) {
 }
 
 // insert keeps a new request; where the contact has one, that one is given back.
-func (s store) insert(ctx context.Context, tx *sql.Tx, r request) (request, error) {
+func (s store) insert(ctx context.Context, tx *sqldb.Tx, r request) (request, error) {
 	if _, err := tx.ExecContext(ctx, `INSERT INTO requests (id, workspace_id, type, contact_id, status, step, requested_by, received_us)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (workspace_id, type, contact_id) DO NOTHING`,
 		r.ID, r.WorkspaceID, r.Type, r.ContactID, r.Status, string(r.Step), r.RequestedBy, r.Received); err != nil {
@@ -82,7 +82,7 @@ func (s store) insert(ctx context.Context, tx *sql.Tx, r request) (request, erro
 }
 
 func (s store) get(ctx context.Context, workspaceID, id string) (r request, err error) {
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		r, err = scanRequest(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM requests WHERE id = $1 AND workspace_id = $2`, id, workspaceID))
 		return err
 	})
@@ -91,7 +91,7 @@ func (s store) get(ctx context.Context, workspaceID, id string) (r request, err 
 
 // ofContact is the request of a contact, for those who ask again after the contact is gone.
 func (s store) ofContact(ctx context.Context, workspaceID, typ, contactID string) (r request, err error) {
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		r, err = scanRequest(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM requests WHERE workspace_id = $1 AND type = $2 AND contact_id = $3`,
 			workspaceID, typ, contactID))
 		return err
@@ -112,8 +112,8 @@ func (s store) open(ctx context.Context, limit int) ([]request, error) {
 
 func (s store) query(ctx context.Context, query string, args ...any) ([]request, error) {
 	var found []request
-	err := s.db.View(ctx, func(tx *sql.Tx) error {
-		return sqldb.Query(ctx, tx, query, args, func(rows *sql.Rows) error {
+	err := s.db.View(ctx, func(tx *sqldb.Tx) error {
+		return sqldb.Query(ctx, tx, query, args, func(rows sqldb.Row) error {
 			r, err := scanRequest(rows)
 			found = append(found, r)
 			return err
@@ -125,7 +125,7 @@ func (s store) query(ctx context.Context, query string, args ...any) ([]request,
 // move takes a request from one step to the next, once: whoever comes second changes nothing. set are
 // further columns.
 func (s store) move(ctx context.Context, r request, to step, set map[string]any) error {
-	return s.db.Tx(ctx, func(tx *sql.Tx) error {
+	return s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		res, err := tx.ExecContext(ctx, `UPDATE requests SET step = $1, status = $2, failed = '' WHERE id = $3 AND step = $4`,
 			string(to), r.Status, r.ID, string(r.Step))
 		if err != nil {
@@ -153,7 +153,7 @@ func (s store) fail(ctx context.Context, id, why string) error {
 }
 
 func (s store) exec(ctx context.Context, query string, args ...any) error {
-	return s.db.Tx(ctx, func(tx *sql.Tx) error { _, err := tx.ExecContext(ctx, query, args...); return err })
+	return s.db.Tx(ctx, func(tx *sqldb.Tx) error { _, err := tx.ExecContext(ctx, query, args...); return err })
 }
 
 // addSubjects notes subjects of a request.
@@ -171,7 +171,7 @@ func (s store) addNames(ctx context.Context, table, column, id string, names []s
 	for i, name := range names {
 		rows[i] = []any{id, name}
 	}
-	return s.db.Tx(ctx, func(tx *sql.Tx) error {
+	return s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		return sqldb.InsertRows(ctx, tx, table, []string{"request_id", column}, rows, "ON CONFLICT DO NOTHING", nil)
 	})
 }
@@ -187,8 +187,8 @@ func (s store) holders(ctx context.Context, id string) ([]string, error) {
 // names gives the one column of a query with one argument.
 func (s store) names(ctx context.Context, query, arg string) ([]string, error) {
 	var names []string
-	err := s.db.View(ctx, func(tx *sql.Tx) error {
-		return sqldb.Query(ctx, tx, query, []any{arg}, func(rows *sql.Rows) error {
+	err := s.db.View(ctx, func(tx *sqldb.Tx) error {
+		return sqldb.Query(ctx, tx, query, []any{arg}, func(rows sqldb.Row) error {
 			var name string
 			err := rows.Scan(&name)
 			names = append(names, name)
@@ -200,7 +200,7 @@ func (s store) names(ctx context.Context, query, arg string) ([]string, error) {
 
 // answered keeps a holder's answer, with its fault. An answer without one is final; answers to requests that
 // are not ours are nobody's.
-func (s store) answered(ctx context.Context, tx *sql.Tx, ack *pb.PrivacyAck, fault string) error {
+func (s store) answered(ctx context.Context, tx *sqldb.Tx, ack *pb.PrivacyAck, fault string) error {
 	counts := make([]any, 3)
 	for i, m := range []map[string]int64{ack.Found, ack.Deleted, ack.Kept} {
 		b, err := json.Marshal(m)
@@ -220,9 +220,9 @@ func (s store) answered(ctx context.Context, tx *sql.Tx, ack *pb.PrivacyAck, fau
 
 func (s store) answers(ctx context.Context, id string) ([]answer, error) {
 	var found []answer
-	err := s.db.View(ctx, func(tx *sql.Tx) error {
+	err := s.db.View(ctx, func(tx *sqldb.Tx) error {
 		return sqldb.Query(ctx, tx, `SELECT holder, subject_id, answered_us, failed, found, deleted, kept FROM request_answers
-			WHERE request_id = $1 ORDER BY holder, subject_id`, []any{id}, func(rows *sql.Rows) error {
+			WHERE request_id = $1 ORDER BY holder, subject_id`, []any{id}, func(rows sqldb.Row) error {
 			var a answer
 			var counts [3]string
 			if err := rows.Scan(&a.Holder, &a.SubjectID, &a.Answered, &a.Failed, &counts[0], &counts[1], &counts[2]); err != nil {
@@ -241,7 +241,7 @@ func (s store) answers(ctx context.Context, id string) ([]answer, error) {
 }
 
 func (s store) certificate(ctx context.Context, workspaceID, id string) (file []byte, err error) {
-	err = s.db.View(ctx, func(tx *sql.Tx) error {
+	err = s.db.View(ctx, func(tx *sqldb.Tx) error {
 		err := tx.QueryRowContext(ctx, `SELECT certificate FROM requests WHERE id = $1 AND workspace_id = $2`, id, workspaceID).Scan(&file)
 		if errors.Is(err, sql.ErrNoRows) {
 			return errNoRequest

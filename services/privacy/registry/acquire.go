@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"slices"
 
@@ -28,12 +27,12 @@ type act struct {
 func (r *Registry) acquire(ctx context.Context, acts []act) (answers []*pb.SubjectKey, err error) {
 	err = again(ctx, func() error {
 		write := errors.New("something is to be written")
-		err := r.db.View(ctx, func(tx *sql.Tx) (err error) {
+		err := r.db.View(ctx, func(tx *sqldb.Tx) (err error) {
 			answers, err = r.acquireIn(ctx, tx, acts, write)
 			return err
 		})
 		if errors.Is(err, write) {
-			err = r.db.Tx(ctx, func(tx *sql.Tx) (err error) {
+			err = r.db.Tx(ctx, func(tx *sqldb.Tx) (err error) {
 				answers, err = r.acquireIn(ctx, tx, acts, nil)
 				return err
 			})
@@ -44,7 +43,7 @@ func (r *Registry) acquire(ctx context.Context, acts []act) (answers []*pb.Subje
 }
 
 // acquireIn returns readOnly, when that is not nil, instead of writing.
-func (r *Registry) acquireIn(ctx context.Context, tx *sql.Tx, acts []act, readOnly error) ([]*pb.SubjectKey, error) {
+func (r *Registry) acquireIn(ctx context.Context, tx *sqldb.Tx, acts []act, readOnly error) ([]*pb.SubjectKey, error) {
 	e, err := r.readEpochs(ctx, tx)
 	if err != nil {
 		return nil, err
@@ -106,7 +105,7 @@ func (r *Registry) acquireIn(ctx context.Context, tx *sql.Tx, acts []act, readOn
 }
 
 // lookUp finds subjects by the hashes of their identities.
-func lookUp(ctx context.Context, tx *sql.Tx, hashes []hash) (map[hash]subject, error) {
+func lookUp(ctx context.Context, tx *sqldb.Tx, hashes []hash) (map[hash]subject, error) {
 	found := make(map[hash]subject, len(hashes))
 	values := make([][]byte, len(hashes))
 	for i := range hashes {
@@ -114,7 +113,7 @@ func lookUp(ctx context.Context, tx *sql.Tx, hashes []hash) (map[hash]subject, e
 	}
 	list, args := sqldb.In(1, values)
 	err := sqldb.Query(ctx, tx, `SELECT `+subjectColumns+`, l.hash FROM lookups l JOIN subjects s ON s.id = l.subject_id WHERE l.hash IN (`+list+`)`, args,
-		func(rows *sql.Rows) error {
+		func(rows sqldb.Row) error {
 			var s subject
 			var h []byte
 			if err := s.scan(rows, &h); err != nil {
@@ -128,7 +127,7 @@ func lookUp(ctx context.Context, tx *sql.Tx, hashes []hash) (map[hash]subject, e
 
 // touch notes that subjects were acquired, which keeps them from being swept. errMoved when one was
 // frozen or swept meanwhile.
-func touch(ctx context.Context, tx *sql.Tx, ids []string, now int64) error {
+func touch(ctx context.Context, tx *sqldb.Tx, ids []string, now int64) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -146,7 +145,7 @@ func touch(ctx context.Context, tx *sql.Tx, ids []string, now int64) error {
 
 // make makes the subjects of identities that have none, and puts them into found. Of several who make one
 // at once, one does, and the others find it.
-func (r *Registry) make(ctx context.Context, tx *sql.Tx, e epochs, missing []hash, identities map[hash]identity, found map[hash]subject, now int64) error {
+func (r *Registry) make(ctx context.Context, tx *sqldb.Tx, e epochs, missing []hash, identities map[hash]identity, found map[hash]subject, now int64) error {
 	if len(missing) == 0 {
 		return nil
 	}
@@ -226,13 +225,13 @@ func (r *Registry) make(ctx context.Context, tx *sql.Tx, e epochs, missing []has
 }
 
 // insertLookups tells which of the hashes were not there yet.
-func insertLookups(ctx context.Context, tx *sql.Tx, epochID string, hashes []hash, subjectID func(hash) string) (map[hash]bool, error) {
+func insertLookups(ctx context.Context, tx *sqldb.Tx, epochID string, hashes []hash, subjectID func(hash) string) (map[hash]bool, error) {
 	rows := make([][]any, len(hashes))
 	for i, h := range hashes {
 		rows[i] = []any{h[:], subjectID(h), epochID}
 	}
 	won := make(map[hash]bool, len(hashes))
-	err := sqldb.InsertRows(ctx, tx, "lookups", []string{"hash", "subject_id", "epoch_id"}, rows, `ON CONFLICT (hash) DO NOTHING RETURNING hash`, func(rows *sql.Rows) error {
+	err := sqldb.InsertRows(ctx, tx, "lookups", []string{"hash", "subject_id", "epoch_id"}, rows, `ON CONFLICT (hash) DO NOTHING RETURNING hash`, func(rows sqldb.Row) error {
 		var h []byte
 		err := rows.Scan(&h)
 		if err == nil {
@@ -246,7 +245,7 @@ func insertLookups(ctx context.Context, tx *sql.Tx, epochID string, hashes []has
 // find finds the subjects of identities, in order.
 func (r *Registry) find(ctx context.Context, ids []identity) (answers []*pb.SubjectKey, err error) {
 	err = again(ctx, func() error {
-		return r.db.View(ctx, func(tx *sql.Tx) error {
+		return r.db.View(ctx, func(tx *sqldb.Tx) error {
 			e, err := r.readEpochs(ctx, tx)
 			if err != nil {
 				return err
@@ -279,7 +278,7 @@ func (r *Registry) find(ctx context.Context, ids []identity) (answers []*pb.Subj
 // unwrap gives data keys by id, in order; of another workspace than the one named, none.
 func (r *Registry) unwrap(ctx context.Context, keyIDs []string, purpose pb.Purpose, workspace string) (answers []*pb.SubjectKey, err error) {
 	err = again(ctx, func() error {
-		return r.db.View(ctx, func(tx *sql.Tx) error {
+		return r.db.View(ctx, func(tx *sqldb.Tx) error {
 			e, err := r.readEpochs(ctx, tx)
 			if err != nil {
 				return err

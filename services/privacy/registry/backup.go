@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -94,7 +93,7 @@ func (r *Registry) export(ctx context.Context, w io.Writer) (rows int64, err err
 	if err := lines.Encode(backupLine{Format: backupFormat}); err != nil {
 		return 0, err
 	}
-	err = r.db.View(ctx, func(tx *sql.Tx) error {
+	err = r.db.View(ctx, func(tx *sqldb.Tx) error {
 		for _, t := range tables {
 			n, err := t.export(ctx, tx, lines)
 			if err != nil {
@@ -118,7 +117,7 @@ func (r *Registry) export(ctx context.Context, w io.Writer) (rows int64, err err
 }
 
 // export reads in pages, each a short statement.
-func (t table) export(ctx context.Context, tx *sql.Tx, lines *json.Encoder) (rows int64, err error) {
+func (t table) export(ctx context.Context, tx *sqldb.Tx, lines *json.Encoder) (rows int64, err error) {
 	const page = 2000
 	var after any
 	for {
@@ -128,7 +127,7 @@ func (t table) export(ctx context.Context, tx *sql.Tx, lines *json.Encoder) (row
 		}
 		n := 0
 		query := "SELECT " + strings.Join(t.columns, ", ") + " FROM " + t.name + where + " ORDER BY " + t.columns[0] + " LIMIT $1"
-		err := sqldb.Query(ctx, tx, query, args, func(r *sql.Rows) error {
+		err := sqldb.Query(ctx, tx, query, args, func(r sqldb.Row) error {
 			n++
 			row := make([]any, len(t.columns))
 			into := make([]any, len(t.columns))
@@ -192,7 +191,7 @@ func Restore(ctx context.Context, db *sqldb.DB, path string) error {
 	if err := readBackup(path, func(table, []any) error { return nil }); err != nil {
 		return err
 	}
-	return db.Tx(ctx, func(tx *sql.Tx) error {
+	return db.Tx(ctx, func(tx *sqldb.Tx) error {
 		var n int
 		if err := tx.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM epochs) + (SELECT count(*) FROM subjects)`).Scan(&n); err != nil {
 			return err

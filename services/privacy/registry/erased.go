@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/google/uuid"
 
@@ -18,9 +17,9 @@ type erasedList struct {
 
 // readErasedLists reads the lists, newest first. One whose secret is gone is left out: nobody can be found
 // on it any more.
-func (r *Registry) readErasedLists(ctx context.Context, tx *sql.Tx) ([]erasedList, error) {
+func (r *Registry) readErasedLists(ctx context.Context, tx *sqldb.Tx) ([]erasedList, error) {
 	var lists, usable []erasedList
-	err := sqldb.Query(ctx, tx, `SELECT id, begun_us FROM erased_lists ORDER BY number DESC`, nil, func(rows *sql.Rows) error {
+	err := sqldb.Query(ctx, tx, `SELECT id, begun_us FROM erased_lists ORDER BY number DESC`, nil, func(rows sqldb.Row) error {
 		var l erasedList
 		err := rows.Scan(&l.id, &l.begun)
 		lists = append(lists, l)
@@ -43,7 +42,7 @@ func (r *Registry) readErasedLists(ctx context.Context, tx *sql.Tx) ([]erasedLis
 }
 
 // erasedAt is when the identities of acts whose time is known were last erased.
-func (r *Registry) erasedAt(ctx context.Context, tx *sql.Tx, acts []act) (map[identity]int64, error) {
+func (r *Registry) erasedAt(ctx context.Context, tx *sqldb.Tx, acts []act) (map[identity]int64, error) {
 	dated := map[identity]bool{}
 	for _, a := range acts {
 		if a.at != 0 {
@@ -67,7 +66,7 @@ func (r *Registry) erasedAt(ctx context.Context, tx *sql.Tx, acts []act) (map[id
 			values = append(values, h[:])
 		}
 		list, args := sqldb.In(1, values)
-		err := sqldb.Query(ctx, tx, `SELECT hash, erased_us FROM erased WHERE hash IN (`+list+`)`, args, func(rows *sql.Rows) error {
+		err := sqldb.Query(ctx, tx, `SELECT hash, erased_us FROM erased WHERE hash IN (`+list+`)`, args, func(rows sqldb.Row) error {
 			var h []byte
 			var us int64
 			if err := rows.Scan(&h, &us); err != nil {
@@ -88,7 +87,7 @@ func (r *Registry) erasedAt(ctx context.Context, tx *sql.Tx, acts []act) (map[id
 // beyond the ones kept, with their peppers.
 func (r *Registry) keepErasedLists(ctx context.Context) error {
 	var number, begun int64
-	err := r.db.View(ctx, func(tx *sql.Tx) error {
+	err := r.db.View(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0), COALESCE(MAX(begun_us), 0) FROM erased_lists`).Scan(&number, &begun)
 	})
 	if err != nil {
@@ -99,9 +98,9 @@ func (r *Registry) keepErasedLists(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		var ended []string
-		err := sqldb.Query(ctx, tx, `SELECT id FROM erased_lists ORDER BY number DESC LIMIT 1000 OFFSET $1`, []any{erasedLists}, func(rows *sql.Rows) error {
+		err := sqldb.Query(ctx, tx, `SELECT id FROM erased_lists ORDER BY number DESC LIMIT 1000 OFFSET $1`, []any{erasedLists}, func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			ended = append(ended, id)
@@ -130,7 +129,7 @@ func (r *Registry) beginErasedList(ctx context.Context, number int64) error {
 	if err := r.createSecret(ctx, erasedSecret(id), newSecret()); err != nil {
 		return err
 	}
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		done, err := tx.ExecContext(ctx, `INSERT INTO erased_lists (id, number, begun_us) VALUES ($1, $2, $3) ON CONFLICT (number) DO NOTHING`,
 			id, number, r.now().UnixMicro())
 		if err != nil {

@@ -3,7 +3,6 @@ package registry
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -58,7 +57,7 @@ func (r *Registry) freeze(ctx context.Context, entries []*pb.Erasure, tell bool)
 	}
 	ids := slices.Sorted(maps.Keys(byID))
 	err = again(ctx, func() error {
-		return r.db.Tx(ctx, func(tx *sql.Tx) error {
+		return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 			last = 0
 			newly, err := r.erasedIdentities(ctx, tx, ids)
 			if err != nil {
@@ -99,7 +98,7 @@ type erasedHash struct {
 }
 
 // erasedIdentities opens the identities of those that are not frozen yet.
-func (r *Registry) erasedIdentities(ctx context.Context, tx *sql.Tx, ids []string) ([]erasedHash, error) {
+func (r *Registry) erasedIdentities(ctx context.Context, tx *sqldb.Tx, ids []string) ([]erasedHash, error) {
 	e, err := r.readEpochs(ctx, tx)
 	if err != nil {
 		return nil, err
@@ -134,7 +133,7 @@ func (r *Registry) erasedIdentities(ctx context.Context, tx *sql.Tx, ids []strin
 	return hashes, nil
 }
 
-func (r *Registry) freezeRows(ctx context.Context, tx *sql.Tx, entries map[string]*pb.Erasure, ids []string) error {
+func (r *Registry) freezeRows(ctx context.Context, tx *sqldb.Tx, entries map[string]*pb.Erasure, ids []string) error {
 	// Unknown ones first, so that every entry has its row.
 	unknown := make([][]any, len(ids))
 	now := r.now().UnixMicro()
@@ -169,7 +168,7 @@ func (r *Registry) freezeRows(ctx context.Context, tx *sql.Tx, entries map[strin
 	return err
 }
 
-func listErased(ctx context.Context, tx *sql.Tx, hashes []erasedHash, entries map[string]*pb.Erasure) error {
+func listErased(ctx context.Context, tx *sqldb.Tx, hashes []erasedHash, entries map[string]*pb.Erasure) error {
 	rows := make([][]any, 0, len(hashes))
 	for i, h := range hashes {
 		if i > 0 && h.hash == hashes[i-1].hash {
@@ -182,7 +181,7 @@ func listErased(ctx context.Context, tx *sql.Tx, hashes []erasedHash, entries ma
 }
 
 // tellFrozen puts eviction and ledger entry into the outbox; each once.
-func (r *Registry) tellFrozen(ctx context.Context, tx *sql.Tx, e *pb.Erasure, frozenAt int64) error {
+func (r *Registry) tellFrozen(ctx context.Context, tx *sqldb.Tx, e *pb.Erasure, frozenAt int64) error {
 	command, err := proto.Marshal(&pb.PrivacyCommand{
 		Id:   uuid.NewSHA1(uuid.NameSpaceOID, []byte("freeze/"+e.GetRequestId()+"/"+e.GetSubjectId())).String(),
 		Kind: pb.PrivacyCommand_KIND_FREEZE, RequestId: e.GetRequestId(), WorkspaceId: e.GetWorkspaceId(),
@@ -203,7 +202,7 @@ func (r *Registry) tellFrozen(ctx context.Context, tx *sql.Tx, e *pb.Erasure, fr
 
 // LedgerAcked tells whether the erasure ledger has all of the subjects, acknowledged by the broker.
 func (r *Registry) LedgerAcked(ctx context.Context, subjectIDs []string) (acked bool, err error) {
-	err = r.db.View(ctx, func(tx *sql.Tx) error {
+	err = r.db.View(ctx, func(tx *sqldb.Tx) error {
 		acked = true
 		for batch := range slices.Chunk(subjectIDs, freezeBatch) {
 			rows, err := subjectsBy(ctx, tx, "id", batch)
@@ -223,7 +222,7 @@ func (r *Registry) LedgerAcked(ctx context.Context, subjectIDs []string) (acked 
 // backups alone, and until BackupsUnreadableFrom.
 func (r *Registry) Destroy(ctx context.Context, subjectIDs []string) error {
 	ids := slices.Compact(slices.Sorted(slices.Values(subjectIDs)))
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		for batch := range slices.Chunk(ids, freezeBatch) {
 			rows, err := subjectsBy(ctx, tx, "id", batch)
 			if err != nil {
@@ -245,7 +244,7 @@ func (r *Registry) Destroy(ctx context.Context, subjectIDs []string) error {
 	})
 }
 
-func destroyRows(ctx context.Context, tx *sql.Tx, ids []string, now int64) error {
+func destroyRows(ctx context.Context, tx *sqldb.Tx, ids []string, now int64) error {
 	list, args := sqldb.In(4, ids)
 	_, err := tx.ExecContext(ctx, `UPDATE subjects SET state = $1, wrapped_key = NULL, identity = NULL, epoch_id = NULL, destroyed_us = $2 WHERE state = $3 AND id IN (`+list+`)`,
 		append([]any{int64(destroyed), now, int64(frozen)}, args...)...)
@@ -272,7 +271,7 @@ func (r *Registry) applyLedger(ctx context.Context, batch []*pb.Erasure, running
 		ids[i] = e.GetSubjectId()
 	}
 	var rows map[string]subject
-	if err := r.db.View(ctx, func(tx *sql.Tx) (err error) {
+	if err := r.db.View(ctx, func(tx *sqldb.Tx) (err error) {
 		rows, err = subjectsBy(ctx, tx, "id", ids)
 		return err
 	}); err != nil {
@@ -296,7 +295,7 @@ func (r *Registry) applyLedger(ctx context.Context, batch []*pb.Erasure, running
 	if _, err := r.freeze(ctx, open, false); err != nil {
 		return err
 	}
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		list, args := sqldb.In(2, ids)
 		now := r.now().UnixMicro()
 		if _, err := tx.ExecContext(ctx, `UPDATE subjects SET ledger_us = $1 WHERE ledger_us = 0 AND id IN (`+list+`)`, append([]any{now}, args...)...); err != nil {
@@ -317,7 +316,7 @@ func (r *Registry) Unrestrict(ctx context.Context, workspaceID string, subjectID
 }
 
 func (r *Registry) moveState(ctx context.Context, workspaceID string, subjectIDs []string, from, to pb.SubjectState) error {
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		for batch := range slices.Chunk(slices.Sorted(slices.Values(subjectIDs)), freezeBatch) {
 			list, args := sqldb.In(4, batch)
 			if _, err := tx.ExecContext(ctx, `UPDATE subjects SET state = $1 WHERE state = $2 AND workspace_id = $3 AND id IN (`+list+`)`,

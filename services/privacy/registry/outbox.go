@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"tributary.dev/libs/bus"
@@ -34,7 +33,7 @@ type letter struct {
 }
 
 // post puts letters into the outbox; one that is there already stays.
-func (r *Registry) post(ctx context.Context, tx *sql.Tx, letters ...letter) error {
+func (r *Registry) post(ctx context.Context, tx *sqldb.Tx, letters ...letter) error {
 	rows := make([][]any, len(letters))
 	for i, l := range letters {
 		rows[i] = []any{l.id, l.topic, l.key, l.value, l.effect, l.ref, r.now().UnixMicro()}
@@ -83,9 +82,9 @@ func (r *Registry) runRelay(ctx context.Context) error {
 // Relay publishes what the outbox holds, oldest first and at most 200 letters, and tells how many.
 func (r *Registry) Relay(ctx context.Context) (int, error) {
 	var letters []letter
-	err := r.db.View(ctx, func(tx *sql.Tx) error {
+	err := r.db.View(ctx, func(tx *sqldb.Tx) error {
 		letters = nil
-		return sqldb.Query(ctx, tx, `SELECT id, topic, key, value, effect, ref FROM outbox ORDER BY made_us, id LIMIT 200`, nil, func(rows *sql.Rows) error {
+		return sqldb.Query(ctx, tx, `SELECT id, topic, key, value, effect, ref FROM outbox ORDER BY made_us, id LIMIT 200`, nil, func(rows sqldb.Row) error {
 			var l letter
 			err := rows.Scan(&l.id, &l.topic, &l.key, &l.value, &l.effect, &l.ref)
 			letters = append(letters, l)
@@ -104,7 +103,7 @@ func (r *Registry) Relay(ctx context.Context) (int, error) {
 	if err := r.bus.Publish(ctx, msgs...); err != nil {
 		return 0, err
 	}
-	return len(letters), r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return len(letters), r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		now := r.now().UnixMicro()
 		for _, l := range letters {
 			switch l.effect {

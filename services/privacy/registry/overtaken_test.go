@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"testing"
 
@@ -55,7 +54,7 @@ func TestASubjectMadeUnderTheOldEpochHoldsItsEndUp(t *testing.T) {
 		ctx := context.Background()
 		f.person(1)
 		var before epochs
-		if err := f.db.View(ctx, func(tx *sql.Tx) (err error) {
+		if err := f.db.View(ctx, func(tx *sqldb.Tx) (err error) {
 			before, err = f.readEpochs(ctx, tx)
 			return err
 		}); err != nil {
@@ -68,7 +67,7 @@ func TestASubjectMadeUnderTheOldEpochHoldsItsEndUp(t *testing.T) {
 		straggler := phone(2)
 		h := before.lookup().keys.hash(straggler)
 		found := map[hash]subject{}
-		if err := f.db.Tx(ctx, func(tx *sql.Tx) error {
+		if err := f.db.Tx(ctx, func(tx *sqldb.Tx) error {
 			return f.make(ctx, tx, before, []hash{h}, map[hash]identity{h: straggler}, found, f.now().UnixMicro())
 		}); err != nil {
 			t.Fatal(err)
@@ -89,7 +88,7 @@ func TestASubjectMadeUnderTheOldEpochHoldsItsEndUp(t *testing.T) {
 		f.mustOpen(s)
 
 		// One that comes after the old epoch's end is refused, and begins anew.
-		err := f.db.Tx(ctx, func(tx *sql.Tx) error {
+		err := f.db.Tx(ctx, func(tx *sqldb.Tx) error {
 			late := before.lookup().keys.hash(phone(3))
 			return f.make(ctx, tx, before, []hash{late}, map[hash]identity{late: phone(3)}, map[hash]subject{}, 0)
 		})
@@ -111,7 +110,7 @@ func TestWhoWasMadeByTheNewPepperIsNotMadeAgainByTheOld(t *testing.T) {
 		}
 		s := f.person(1) // by the new pepper alone
 		h := e.lookup().keys.hash(phone(1))
-		err := f.db.Tx(ctx, func(tx *sql.Tx) error {
+		err := f.db.Tx(ctx, func(tx *sqldb.Tx) error {
 			return f.make(ctx, tx, e, []hash{h}, map[hash]identity{h: phone(1)}, map[hash]subject{}, 0)
 		})
 		if !errors.Is(err, errEpochMoved) {
@@ -127,11 +126,11 @@ func TestWhoWasMadeByTheNewPepperIsNotMadeAgainByTheOld(t *testing.T) {
 func (f *fixture) readBatch() (e epochs, batch []subject) {
 	f.t.Helper()
 	ctx := context.Background()
-	err := f.db.View(ctx, func(tx *sql.Tx) (err error) {
+	err := f.db.View(ctx, func(tx *sqldb.Tx) (err error) {
 		if e, err = f.readEpochs(ctx, tx); err != nil {
 			return err
 		}
-		return sqldb.Query(ctx, tx, `SELECT `+subjectColumns+` FROM subjects s WHERE s.epoch_id = $1 ORDER BY s.id`, []any{e.old.id}, func(rows *sql.Rows) error {
+		return sqldb.Query(ctx, tx, `SELECT `+subjectColumns+` FROM subjects s WHERE s.epoch_id = $1 ORDER BY s.id`, []any{e.old.id}, func(rows sqldb.Row) error {
 			var s subject
 			err := s.scan(rows)
 			batch = append(batch, s)

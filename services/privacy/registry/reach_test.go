@@ -2,23 +2,23 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 	"testing"
 
 	"tributary.dev/libs/seal"
+	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
 // scalar reads one value past the registry.
 func (f *fixture) scalar(query string, into any, args ...any) error {
-	return f.db.View(context.Background(), func(tx *sql.Tx) error {
+	return f.db.View(context.Background(), func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(context.Background(), query, args...).Scan(into)
 	})
 }
 
 // write writes past the registry.
 func (f *fixture) write(query string, args ...any) (n int64, err error) {
-	err = f.db.Tx(context.Background(), func(tx *sql.Tx) error {
+	err = f.db.Tx(context.Background(), func(tx *sqldb.Tx) error {
 		done, err := tx.ExecContext(context.Background(), query, args...)
 		if err != nil {
 			return err

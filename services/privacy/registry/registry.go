@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"crypto/ed25519"
-	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -121,7 +120,7 @@ var ErrUnusable = errors.New("registry: the secret of an epoch is not in the key
 // Usable tells whether the registry can answer with the key store that it has.
 func (r *Registry) Usable(ctx context.Context) error {
 	err := again(ctx, func() error {
-		return r.db.View(ctx, func(tx *sql.Tx) error {
+		return r.db.View(ctx, func(tx *sqldb.Tx) error {
 			_, err := r.readEpochs(ctx, tx)
 			return err
 		})
@@ -154,8 +153,8 @@ const (
 )
 
 // readEpochs reads the epochs and their secrets.
-func (r *Registry) readEpochs(ctx context.Context, tx *sql.Tx) (e epochs, err error) {
-	err = sqldb.Query(ctx, tx, `SELECT id, role, begun_us FROM epochs`, nil, func(rows *sql.Rows) error {
+func (r *Registry) readEpochs(ctx context.Context, tx *sqldb.Tx) (e epochs, err error) {
+	err = sqldb.Query(ctx, tx, `SELECT id, role, begun_us FROM epochs`, nil, func(rows sqldb.Row) error {
 		var one epoch
 		var role string
 		var begun int64
@@ -211,7 +210,7 @@ func (e epochs) byID(id string) (*secretKeys, error) {
 // ensureEpoch makes the first epoch.
 func (r *Registry) ensureEpoch(ctx context.Context) error {
 	var n int
-	err := r.db.View(ctx, func(tx *sql.Tx) error {
+	err := r.db.View(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT count(*) FROM epochs`).Scan(&n)
 	})
 	if err != nil || n > 0 {
@@ -221,7 +220,7 @@ func (r *Registry) ensureEpoch(ctx context.Context) error {
 	if err := r.createSecret(ctx, epochSecret(id), newSecret()); err != nil {
 		return err
 	}
-	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		if err := adopt(ctx, tx, epochSecret(id)); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -92,7 +91,7 @@ func (v *vault) destroy(ctx context.Context, name string) error {
 // createSecret makes a secret that is doomed until the transaction that refers to it calls adopt: killed
 // in between, nothing stays behind in the key store.
 func (r *Registry) createSecret(ctx context.Context, name string, secret []byte) error {
-	err := r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO doomed_secrets (name, not_before_us, after_backup) VALUES ($1, $2, 0)`,
 			name, r.now().Add(secretAdopted).UnixMicro())
 		return err
@@ -105,7 +104,7 @@ func (r *Registry) createSecret(ctx context.Context, name string, secret []byte)
 
 var errSecretLost = errors.New("registry: a new secret was destroyed before it was referred to")
 
-func adopt(ctx context.Context, tx *sql.Tx, name string) error {
+func adopt(ctx context.Context, tx *sqldb.Tx, name string) error {
 	done, err := tx.ExecContext(ctx, `DELETE FROM doomed_secrets WHERE name = $1`, name)
 	if err != nil {
 		return err
@@ -117,7 +116,7 @@ func adopt(ctx context.Context, tx *sql.Tx, name string) error {
 }
 
 // doom notes a secret that nothing refers to any more.
-func doom(ctx context.Context, tx *sql.Tx, name string, afterBackup bool) error {
+func doom(ctx context.Context, tx *sqldb.Tx, name string, afterBackup bool) error {
 	after := 0
 	if afterBackup {
 		after = 1
@@ -138,17 +137,17 @@ func (r *Registry) destroyDoomed(ctx context.Context, names []string) error {
 		return nil
 	}
 	list, args := sqldb.In(1, names)
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM doomed_secrets WHERE name IN (`+list+`)`, args...)
 		return err
 	})
 }
 
 func (r *Registry) doomed(ctx context.Context, afterBackup int) (names []string, err error) {
-	err = r.db.View(ctx, func(tx *sql.Tx) error {
+	err = r.db.View(ctx, func(tx *sqldb.Tx) error {
 		names = nil
 		return sqldb.Query(ctx, tx, `SELECT name FROM doomed_secrets WHERE after_backup = $1 AND not_before_us <= $2 ORDER BY name LIMIT 1000`,
-			[]any{afterBackup, r.now().UnixMicro()}, func(rows *sql.Rows) error {
+			[]any{afterBackup, r.now().UnixMicro()}, func(rows sqldb.Row) error {
 				var name string
 				err := rows.Scan(&name)
 				names = append(names, name)

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"strconv"
 
@@ -41,15 +40,15 @@ func (r *Registry) openSpool(ctx context.Context, items []*pb.OpenSpoolRequest_I
 
 // SpoolKeys are the public halves, newest first.
 func (r *Registry) SpoolKeys(ctx context.Context) (keys []*pb.SpoolKey, err error) {
-	err = r.db.View(ctx, func(tx *sql.Tx) error {
+	err = r.db.View(ctx, func(tx *sqldb.Tx) error {
 		keys, err = spoolKeys(ctx, tx)
 		return err
 	})
 	return keys, err
 }
 
-func spoolKeys(ctx context.Context, tx *sql.Tx) (keys []*pb.SpoolKey, err error) {
-	err = sqldb.Query(ctx, tx, `SELECT id, public_key, not_before_us, destroyed_us FROM spool_keys ORDER BY number DESC`, nil, func(rows *sql.Rows) error {
+func spoolKeys(ctx context.Context, tx *sqldb.Tx) (keys []*pb.SpoolKey, err error) {
+	err = sqldb.Query(ctx, tx, `SELECT id, public_key, not_before_us, destroyed_us FROM spool_keys ORDER BY number DESC`, nil, func(rows sqldb.Row) error {
 		k := &pb.SpoolKey{}
 		err := rows.Scan(&k.Id, &k.PublicKey, &k.NotBeforeUs, &k.DestroyedAtUs)
 		keys = append(keys, k)
@@ -65,7 +64,7 @@ func (r *Registry) keepSpoolKeys(ctx context.Context) error {
 		return err
 	}
 	var number int64
-	if err := r.db.View(ctx, func(tx *sql.Tx) error {
+	if err := r.db.View(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0) FROM spool_keys`).Scan(&number)
 	}); err != nil {
 		return err
@@ -95,7 +94,7 @@ func (r *Registry) makeSpoolKey(ctx context.Context, number int64) error {
 	if err := r.createSecret(ctx, spoolSecret(key.GetId()), private); err != nil {
 		return err
 	}
-	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		done, err := tx.ExecContext(ctx, `INSERT INTO spool_keys (id, number, public_key, not_before_us) VALUES ($1, $2, $3, $4) ON CONFLICT (number) DO NOTHING`,
 			key.GetId(), number, public, key.GetNotBeforeUs())
 		if err != nil {
@@ -114,7 +113,7 @@ func (r *Registry) makeSpoolKey(ctx context.Context, number int64) error {
 }
 
 // spoolKeyPublished lets the time of those before it run.
-func (r *Registry) spoolKeyPublished(ctx context.Context, tx *sql.Tx, id string, now int64) error {
+func (r *Registry) spoolKeyPublished(ctx context.Context, tx *sqldb.Tx, id string, now int64) error {
 	done, err := tx.ExecContext(ctx, `UPDATE spool_keys SET published_us = $1 WHERE id = $2 AND published_us = 0`, now, id)
 	if err != nil {
 		return err
@@ -143,7 +142,7 @@ func (r *Registry) spoolKeyPublished(ctx context.Context, tx *sql.Tx, id string,
 }
 
 func (r *Registry) endSpoolKey(ctx context.Context, k *pb.SpoolKey) error {
-	err := r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM spool_keys WHERE id = $1`, k.GetId()); err != nil {
 			return err
 		}
@@ -157,7 +156,7 @@ func (r *Registry) endSpoolKey(ctx context.Context, k *pb.SpoolKey) error {
 	return err
 }
 
-func (r *Registry) postSpoolKey(ctx context.Context, tx *sql.Tx, k *pb.SpoolKey, effect string) error {
+func (r *Registry) postSpoolKey(ctx context.Context, tx *sqldb.Tx, k *pb.SpoolKey, effect string) error {
 	value, err := proto.Marshal(k)
 	if err != nil {
 		return err

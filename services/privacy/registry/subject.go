@@ -32,7 +32,7 @@ type subject struct {
 
 const subjectColumns = `s.id, s.key_id, s.workspace_id, s.kind, s.state, s.epoch_id, s.wrapped_key, s.identity, s.acquired_us, s.frozen_us, s.ledger_us`
 
-func (s *subject) scan(rows *sql.Rows, more ...any) error {
+func (s *subject) scan(rows sqldb.Row, more ...any) error {
 	var epochID sql.NullString
 	err := rows.Scan(append([]any{&s.id, &s.keyID, &s.workspace, &s.kind, &s.state, &epochID, &s.wrapped, &s.identity, &s.acquired, &s.frozen, &s.ledger}, more...)...)
 	s.epochID = epochID.String
@@ -40,10 +40,10 @@ func (s *subject) scan(rows *sql.Rows, more ...any) error {
 }
 
 // subjectsBy reads subjects by id or key_id.
-func subjectsBy(ctx context.Context, tx *sql.Tx, column string, values []string) (map[string]subject, error) {
+func subjectsBy(ctx context.Context, tx *sqldb.Tx, column string, values []string) (map[string]subject, error) {
 	found := make(map[string]subject, len(values))
 	list, args := sqldb.In(1, values)
-	err := sqldb.Query(ctx, tx, `SELECT `+subjectColumns+` FROM subjects s WHERE s.`+column+` IN (`+list+`)`, args, func(rows *sql.Rows) error {
+	err := sqldb.Query(ctx, tx, `SELECT `+subjectColumns+` FROM subjects s WHERE s.`+column+` IN (`+list+`)`, args, func(rows sqldb.Row) error {
 		var s subject
 		if err := s.scan(rows); err != nil {
 			return err

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"database/sql"
 
 	"tributary.dev/libs/sqldb"
 )
@@ -40,10 +39,10 @@ func (r *Registry) Sweep(ctx context.Context) (swept int, err error) {
 
 // unused are active subjects that nobody acquired since unused and no holder was asked about since asked.
 func (r *Registry) unused(ctx context.Context, unused, asked int64) (ids []string, err error) {
-	err = r.db.View(ctx, func(tx *sql.Tx) error {
+	err = r.db.View(ctx, func(tx *sqldb.Tx) error {
 		ids = nil
 		return sqldb.Query(ctx, tx, `SELECT id FROM subjects WHERE state = $1 AND checked_us <= $2 AND acquired_us <= $3 ORDER BY checked_us, id LIMIT $4`,
-			[]any{int64(active), asked, unused, sweepBatch}, func(rows *sql.Rows) error {
+			[]any{int64(active), asked, unused, sweepBatch}, func(rows sqldb.Row) error {
 				var id string
 				err := rows.Scan(&id)
 				ids = append(ids, id)
@@ -56,13 +55,13 @@ func (r *Registry) unused(ctx context.Context, unused, asked int64) (ids []strin
 // destroyUnused destroys those for which nothing is stored, unless they were acquired while holders were
 // asked, and notes that the others were asked about.
 func (r *Registry) destroyUnused(ctx context.Context, candidates, nothing []string, unused, now int64) (n int, err error) {
-	err = r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err = r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		n = 0
 		list, args := sqldb.In(5, nothing)
 		var gone []string
 		err := sqldb.Query(ctx, tx, `UPDATE subjects SET state = $1, wrapped_key = NULL, identity = NULL, epoch_id = NULL, destroyed_us = $2
 			WHERE state = $3 AND acquired_us <= $4 AND id IN (`+list+`) RETURNING id`,
-			append([]any{int64(destroyed), now, int64(active), unused}, args...), func(rows *sql.Rows) error {
+			append([]any{int64(destroyed), now, int64(active), unused}, args...), func(rows sqldb.Row) error {
 				var id string
 				err := rows.Scan(&id)
 				gone = append(gone, id)

@@ -63,7 +63,7 @@ func (r *Registry) BackupsUnreadableFrom(ctx context.Context) (time.Time, error)
 
 func (r *Registry) currentBegun(ctx context.Context) (time.Time, error) {
 	var us int64
-	err := r.db.View(ctx, func(tx *sql.Tx) error {
+	err := r.db.View(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRowContext(ctx, `SELECT begun_us FROM epochs WHERE role = $1`, roleCurrent).Scan(&us)
 	})
 	return time.UnixMicro(us), err
@@ -93,7 +93,7 @@ func (r *Registry) beginEpoch(ctx context.Context) error {
 	if err := r.killed(stepSecret); err != nil {
 		return err
 	}
-	err := r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		if err := adopt(ctx, tx, epochSecret(id)); err != nil {
 			return err
 		}
@@ -152,13 +152,13 @@ func (r *Registry) wrapAnew(ctx context.Context) error {
 	for {
 		var e epochs
 		var batch []subject
-		err := r.db.View(ctx, func(tx *sql.Tx) (err error) {
+		err := r.db.View(ctx, func(tx *sqldb.Tx) (err error) {
 			batch = nil
 			if e, err = r.readEpochs(ctx, tx); err != nil || e.old == nil {
 				return err
 			}
 			return sqldb.Query(ctx, tx, `SELECT `+subjectColumns+` FROM subjects s WHERE s.epoch_id = $1 AND s.id > $2 ORDER BY s.id LIMIT $3`,
-				[]any{e.old.id, after, wrapBatch}, func(rows *sql.Rows) error {
+				[]any{e.old.id, after, wrapBatch}, func(rows sqldb.Row) error {
 					var s subject
 					err := s.scan(rows)
 					batch = append(batch, s)
@@ -211,37 +211,33 @@ func (r *Registry) wrapSubjects(ctx context.Context, e epochs, batch []subject) 
 			work[i].hash = h[:]
 		}
 	}
-	return r.db.Tx(ctx, func(tx *sql.Tx) error {
-		update, err := tx.PrepareContext(ctx, `UPDATE subjects SET wrapped_key = $1, epoch_id = $2 WHERE id = $3 AND wrapped_key = $4 RETURNING state`)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = update.Close() }()
+	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
+		var lookups [][]any
 		for _, w := range work {
-			var state int64
-			err := update.QueryRowContext(ctx, w.anew, e.current.id, w.id, w.wrapped).Scan(&state)
-			if errors.Is(err, sql.ErrNoRows) {
-				continue
-			}
-			if err != nil {
+			if err := tx.Queue(ctx, `UPDATE subjects SET wrapped_key = $1, epoch_id = $2 WHERE id = $3 AND wrapped_key = $4 RETURNING state`,
+				[]any{w.anew, e.current.id, w.id, w.wrapped}, func(row sqldb.Row) error {
+					var state int64
+					err := row.Scan(&state)
+					// The row is locked now: whoever freezes it next takes this look-up away too.
+					if w.hash != nil && (state == int64(active) || state == int64(restricted)) {
+						lookups = append(lookups, []any{w.hash, w.id, e.current.id})
+					}
+					return err
+				}); err != nil {
 				return err
 			}
-			// The row is locked now: whoever freezes it next takes this look-up away too.
-			if w.hash != nil && (state == int64(active) || state == int64(restricted)) {
-				if _, err := tx.ExecContext(ctx, `INSERT INTO lookups (hash, subject_id, epoch_id) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING`,
-					w.hash, w.id, e.current.id); err != nil {
-					return err
-				}
-			}
 		}
-		return nil
+		if err := tx.Send(ctx); err != nil {
+			return err
+		}
+		return sqldb.InsertRows(ctx, tx, "lookups", []string{"hash", "subject_id", "epoch_id"}, lookups, "ON CONFLICT (hash) DO NOTHING", nil)
 	})
 }
 
 // dropOldEpoch deletes the old epoch's row, which fails while anything refers to it. From here on look-up
 // goes by the new pepper.
 func (r *Registry) dropOldEpoch(ctx context.Context) error {
-	err := r.db.Tx(ctx, func(tx *sql.Tx) error {
+	err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		var id string
 		err := tx.QueryRowContext(ctx, `DELETE FROM epochs WHERE role = $1 RETURNING id`, roleOld).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -263,7 +259,7 @@ func (r *Registry) dropOldLookups(ctx context.Context) error {
 	const batch = 2000
 	for {
 		var n int64
-		err := r.db.Tx(ctx, func(tx *sql.Tx) error {
+		err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 			done, err := tx.ExecContext(ctx, `DELETE FROM lookups WHERE hash IN (
 				SELECT hash FROM lookups WHERE epoch_id NOT IN (SELECT id FROM epochs) LIMIT $1)`, batch)
 			if err != nil {

@@ -4,7 +4,6 @@ package projecttest
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 	"sync"
@@ -294,9 +293,9 @@ var tables = strings.Fields(`subjects seen_events contacts identities profiles c
 // Empty empties the database.
 func (w *World) Empty() {
 	w.Helper()
-	w.Exec(func(tx *sql.Tx) error {
+	w.Exec(func(tx *sqldb.Tx) error {
 		for _, table := range tables {
-			if _, err := tx.Exec("DELETE FROM " + table); err != nil {
+			if _, err := tx.ExecContext(context.Background(), "DELETE FROM "+table); err != nil {
 				return err
 			}
 		}
@@ -304,7 +303,7 @@ func (w *World) Empty() {
 	})
 }
 
-func (w *World) Exec(f func(tx *sql.Tx) error) {
+func (w *World) Exec(f func(tx *sqldb.Tx) error) {
 	w.Helper()
 	if err := w.DB.Tx(context.Background(), f); err != nil {
 		w.Fatal(err)
@@ -314,16 +313,18 @@ func (w *World) Exec(f func(tx *sql.Tx) error) {
 // Count counts what a query selects.
 func (w *World) Count(query string, args ...any) (n int) {
 	w.Helper()
-	w.Exec(func(tx *sql.Tx) error { return tx.QueryRow("SELECT COUNT(*) FROM "+query, args...).Scan(&n) })
+	w.Exec(func(tx *sqldb.Tx) error {
+		return tx.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM "+query, args...).Scan(&n)
+	})
 	return n
 }
 
 // Told gives what the outbox holds for a topic, in its order.
 func (w *World) Told(topic string) (told []*pb.OutboxEntries_Entry) {
 	w.Helper()
-	w.Exec(func(tx *sql.Tx) error {
+	w.Exec(func(tx *sqldb.Tx) error {
 		told = nil
-		return sqldb.Query(context.Background(), tx, "SELECT message_key, payload, entries FROM outbox WHERE topic = $1 ORDER BY seq, id", []any{topic}, func(rows *sql.Rows) error {
+		return sqldb.Query(context.Background(), tx, "SELECT message_key, payload, entries FROM outbox WHERE topic = $1 ORDER BY seq, id", []any{topic}, func(rows sqldb.Row) error {
 			row, count := &pb.OutboxEntries_Entry{}, 0
 			if err := rows.Scan(&row.Key, &row.Payload, &count); err != nil {
 				return err
@@ -350,7 +351,7 @@ func (w *World) Posted(conversation, id, text string) {
 	if err := w.Send.Compose(ctx, d, sending.Message{Text: text, MemberID: "member"}); err != nil {
 		w.Fatal(err)
 	}
-	w.Exec(func(tx *sql.Tx) error { return w.Send.Post(ctx, tx, d) })
+	w.Exec(func(tx *sqldb.Tx) error { return w.Send.Post(ctx, tx, d) })
 }
 
 // ID is a message's, of the test's choice.
