@@ -217,19 +217,19 @@ func (db *DB) View(ctx context.Context, f func(tx *Tx) error) error {
 	return db.run(ctx, db.read, true, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", f)
 }
 
-// Read runs one statement that reads, in no transaction, which saves PostgreSQL the ending of one; scan is called for
-// every row.
-func (db *DB) Read(ctx context.Context, query string, args []any, scan func(Row) error) error {
+// Read runs f in no transaction, which saves PostgreSQL the ending of one: each of its statements reads the database as
+// it then stands. f may not write.
+func (db *DB) Read(ctx context.Context, f func(tx *Tx) error) error {
 	conn, err := db.connection(ctx, db.read)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // back to the pool
 	if db.dialect == goose.DialectSQLite3 {
-		return queryLite(ctx, conn, query, args, scan)
+		return f(&Tx{lite: conn})
 	}
 	return conn.Raw(func(driver any) error {
-		return postgres(ctx, driver.(*stdlib.Conn).Conn(), "", func(tx *Tx) error { return tx.Queue(ctx, query, args, scan) })
+		return postgres(ctx, driver.(*stdlib.Conn).Conn(), "", f)
 	})
 }
 

@@ -40,11 +40,13 @@ func TestReadReadsWhatWasCommitted(t *testing.T) {
 		var got []string
 		read := func(query string, args ...any) error {
 			got = nil
-			return db.Read(ctx, query, args, func(rows sqldb.Row) error {
-				var id string
-				err := rows.Scan(&id)
-				got = append(got, id)
-				return err
+			return db.Read(ctx, func(tx *sqldb.Tx) error {
+				return sqldb.Query(ctx, tx, query, args, func(rows sqldb.Row) error {
+					var id string
+					err := rows.Scan(&id)
+					got = append(got, id)
+					return err
+				})
 			})
 		}
 		if err := read("SELECT id FROM things WHERE n > $1 ORDER BY id", 0); err != nil || !slices.Equal(got, []string{"a", "b"}) {

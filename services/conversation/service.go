@@ -82,7 +82,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 	var outbox *relay.Relay
 	var read *api.API
 	committed := func() { outbox.Wake() }
-	if outbox, err = relay.New(db, d.Bus, d.Clock, d.Telemetry, cfg.Poll, d.Process, func() { read.Wake() }); err != nil {
+	if outbox, err = relay.New(db, d.Bus, d.Clock, d.Telemetry, cfg.Poll, d.Process, func(page relay.Page) { read.Placed(page) }); err != nil {
 		return nil, err
 	}
 	closers = append(closers, outbox.Close)
@@ -149,7 +149,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 			{Name: "idempotency", Run: idempotency.Run},
 			// Another replica may hold the relay's lease: its topic tells that there is something to read.
 			{Name: "streams", Run: func(ctx context.Context) error {
-				return d.Bus.Tail(ctx, []string{store.TopicConversations}, func(bus.Record) { read.Wake() })
+				return d.Bus.Tail(ctx, []string{store.TopicConversations}, func(r bus.Record) { read.Published(r.Value) })
 			}},
 		},
 		Ready: []app.Check{{Name: "connections", Ready: func() error {

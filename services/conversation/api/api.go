@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/app"
 	"tributary.dev/libs/bus"
@@ -15,6 +17,8 @@ import (
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/telemetry"
+	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/conversation/relay"
 	"tributary.dev/services/conversation/sending"
 )
 
@@ -133,9 +137,17 @@ func (a *API) Routes() []app.Route {
 	}
 }
 
-// Wake makes the streams look for new events at once. The relay calls it after it has given positions,
-// and whoever hears of them from the topic.
-func (a *API) Wake() { a.streams.wake() }
+// Placed makes the streams tell at once of what the relay of this process has placed.
+func (a *API) Placed(page relay.Page) { a.streams.placed(page) }
+
+// Published makes the streams look at once where a record of the topic of conversations is not of what Placed told of:
+// another process's relay has placed it.
+func (a *API) Published(value []byte) {
+	e := &pb.ConversationEvent{}
+	if err := proto.Unmarshal(value, e); err != nil || !a.streams.knows(e.GetPosition()) {
+		a.streams.wake()
+	}
+}
 
 // Close ends the streams: their clients come back, to another process or later.
 func (a *API) Close() { a.streams.close() }

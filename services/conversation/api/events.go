@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -195,10 +196,17 @@ const (
 
 // read writes the next events into the buffer; more says that others wait behind them.
 func (s *stream) read(ctx context.Context) (more bool, err error) {
-	var events []store.Placed
-	var told []*pb.ConversationEvent
-	var upTo int64
-	var visible seen
+	rows, upTo, more, known := s.api.streams.after(s.last)
+	if known {
+		events, err := s.handed(rows)
+		if err == nil {
+			err = s.api.DB.Read(ctx, func(tx *sqldb.Tx) error { return s.tell(ctx, tx, events) })
+		}
+		if err == nil {
+			s.last = upTo
+		}
+		return more, err
+	}
 	err = s.api.DB.View(ctx, func(tx *sqldb.Tx) error {
 		var newest int64
 		if err := tx.QueryRowContext(ctx, newestPosition).Scan(&newest); err != nil || newest <= s.last {
@@ -208,29 +216,53 @@ func (s *stream) read(ctx context.Context) (more bool, err error) {
 		if upTo, more, err = s.reach(ctx, tx, newest); err != nil {
 			return err
 		}
-		if events, err = s.events(ctx, tx, upTo); err != nil {
+		events, err := s.events(ctx, tx, upTo)
+		if err != nil {
 			return err
 		}
-		told = make([]*pb.ConversationEvent, len(events))
-		for i, e := range events {
-			told[i] = &pb.ConversationEvent{}
-			if err := proto.Unmarshal(e.GetPayload(), told[i]); err != nil {
-				return err
-			}
-		}
-		visible, err = look(ctx, tx, told)
-		return err
+		return s.tell(ctx, tx, events)
 	})
 	if err != nil {
 		return false, err
+	}
+	s.last = upTo
+	return more, nil
+}
+
+// handed gives the events of rows that the relay has handed over, those of the stream's workspace.
+func (s *stream) handed(rows []relay.Row) (events []store.Placed, err error) {
+	for _, row := range rows {
+		if row.Workspace != s.workspace {
+			continue
+		}
+		entries, err := store.Entries(row.Entries, row.Position, &pb.OutboxEntries_Entry{Payload: row.Payload})
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, entries...)
+	}
+	return slices.DeleteFunc(events, func(e store.Placed) bool { return e.Position <= s.last }), nil
+}
+
+// tell writes what is shown of events into the buffer.
+func (s *stream) tell(ctx context.Context, tx *sqldb.Tx, events []store.Placed) error {
+	told := make([]*pb.ConversationEvent, len(events))
+	for i, e := range events {
+		told[i] = &pb.ConversationEvent{}
+		if err := proto.Unmarshal(e.GetPayload(), told[i]); err != nil {
+			return err
+		}
+	}
+	visible, err := look(ctx, tx, told)
+	if err != nil {
+		return err
 	}
 	for i, e := range events {
 		if visible.shows(told[i]) {
 			s.write(e.Position, told[i])
 		}
 	}
-	s.last = upTo
-	return more, nil
+	return nil
 }
 
 // reach gives how far to read at a time, and whether there is more: some rows, and no more than one that
@@ -335,18 +367,20 @@ func look(ctx context.Context, tx *sqldb.Tx, events []*pb.ConversationEvent) (se
 				ids = append(ids, id)
 			}
 		}
+		if len(ids) == 0 {
+			continue
+		}
 		list, args := sqldb.In(1, ids)
-		err := sqldb.Query(ctx, tx, of.query+"("+list+")", args, func(rows sqldb.Row) error {
+		if err := tx.Queue(ctx, of.query+"("+list+")", args, func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
 			shownIDs[id] = true
 			return err
-		})
-		if err != nil {
+		}); err != nil {
 			return nil, err
 		}
 	}
-	return shownIDs, nil
+	return shownIDs, tx.Send(ctx)
 }
 
 func (s seen) shows(e *pb.ConversationEvent) bool {
@@ -364,6 +398,65 @@ type streams struct {
 	//bound:limit live streams | {Limits.Streams}, of one workspace {Limits.WorkspaceStreams} | 503, 429
 	openBy map[string]int
 	done   bool
+	// from is where the rows begin that the relay handed over last, and upTo where they end.
+	from, upTo int64
+	//bound:cache rows that were just placed | rows of {recentEvents} events | a stream that is further behind reads the outbox
+	recent []relay.Row
+	events int // of recent
+}
+
+// recentEvents are kept for the streams to tell of.
+const recentEvents = 1000
+
+// placed keeps what was placed, and wakes the streams.
+func (s *streams) placed(page relay.Page) {
+	s.mu.Lock()
+	if page.From != s.upTo {
+		s.from, s.upTo, s.recent, s.events = page.From, page.From, nil, 0
+	}
+	if page.UpTo > s.upTo {
+		s.upTo = page.UpTo
+	}
+	for _, row := range page.Rows {
+		s.recent, s.events = append(s.recent, row), s.events+row.Entries
+	}
+	for s.events > recentEvents {
+		s.from, s.events = s.recent[0].Position, s.events-s.recent[0].Entries
+		s.recent = s.recent[1:]
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+// after gives the rows behind a position, those of eventBatch events, and how far they reach; known is false where they
+// must be read from the outbox. more: there are others behind them.
+func (s *streams) after(last int64) (rows []relay.Row, upTo int64, more, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last < s.from || last >= s.upTo {
+		return nil, 0, false, false
+	}
+	first, _ := slices.BinarySearchFunc(s.recent, last, func(row relay.Row, last int64) int {
+		if row.Position <= last {
+			return -1
+		}
+		return 1
+	})
+	rows = s.recent[first:]
+	events := 0
+	for i, row := range rows {
+		if events += row.Entries; events >= eventBatch && i+1 < len(rows) {
+			return rows[:i+1], row.Position, true, true
+		}
+	}
+	return rows, s.upTo, false, true
+}
+
+// knows tells whether an event was handed over, or is from before.
+func (s *streams) knows(position int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recent != nil && position <= s.upTo
 }
 
 func newStreams() *streams {

@@ -94,7 +94,7 @@ func newHouse(t testing.TB, db *sqldb.DB, limits api.Limits) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.relay, err = relay.New(db, nowhere{}, clk, tel, 0, "", h.api.Wake); err != nil {
+	if h.relay, err = relay.New(db, nowhere{}, clk, tel, 0, "", h.api.Placed); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range h.api.Routes() {

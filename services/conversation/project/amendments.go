@@ -55,8 +55,13 @@ func (b *batch) lockRefs(ctx context.Context) error {
 		return err
 	}
 	var err error
-	b.refs, err = store.LockRefs(ctx, b.tx, b.now, refs)
-	return err
+	if b.refs, err = store.QueueRefs(ctx, b.tx, b.now, refs); err != nil {
+		return err
+	}
+	if err = store.QueueEnd(ctx, b.tx, &b.locked); err != nil {
+		return err
+	}
+	return b.tx.Send(ctx)
 }
 
 // findDisplaced finds messages that an echo of our own had been taken for: the receipts in this batch tell
@@ -135,11 +140,11 @@ func (b *batch) amendments(ctx context.Context) error {
 			b.updated[ref.Message] = true
 		}
 	}
-	if err := sqldb.InsertRows(ctx, b.tx, "edits", []string{"event_id", "connection_id", "external_id", "message_id", "author_subject", "order_us",
+	if err := sqldb.QueueRows(ctx, b.tx, "edits", []string{"event_id", "connection_id", "external_id", "message_id", "author_subject", "order_us",
 		"content_subject", "content_key", "ciphertext", "content_id", "content_order", "at_us"}, edits, "ON CONFLICT (event_id) DO NOTHING", nil); err != nil {
 		return err
 	}
-	if err := sqldb.InsertRows(ctx, b.tx, "reactions", []string{"event_id", "connection_id", "external_id", "message_id", "workspace_id", "reaction_key",
+	if err := sqldb.QueueRows(ctx, b.tx, "reactions", []string{"event_id", "connection_id", "external_id", "message_id", "workspace_id", "reaction_key",
 		"author_subject", "order_us", "removed", "key_id", "ciphertext", "content_order", "at_us"}, reactions, "ON CONFLICT (event_id) DO NOTHING", nil); err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (b *batch) attachments(ctx context.Context) error {
 		}
 	}
 	store.SortRows(rows)
-	if err := sqldb.InsertRows(ctx, b.tx, "attachments", []string{"id", "workspace_id", "connection_id", "external_id", "message_id", "subject_id",
+	if err := sqldb.QueueRows(ctx, b.tx, "attachments", []string{"id", "workspace_id", "connection_id", "external_id", "message_id", "subject_id",
 		"declared", "position", "kind", "content_type", "size", "object", "key_subject", "key_id", "ciphertext", "failed", "order_us",
 		"event_id", "at_us"}, rows, `ON CONFLICT (id) DO UPDATE SET message_id = excluded.message_id, subject_id = excluded.subject_id,
 		declared = excluded.declared, position = excluded.position, kind = excluded.kind, content_type = excluded.content_type,

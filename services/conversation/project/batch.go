@@ -43,7 +43,9 @@ type batch struct {
 	// moved conversations have a message whose order has changed.
 	moved   map[string]bool
 	entries []store.Entry
-	counts  map[counted]int64
+	// locked is where the outbox ended once the last lock was taken; 0: not known.
+	locked int64
+	counts map[counted]int64
 }
 
 type counted struct {
@@ -88,11 +90,13 @@ func (b *batch) run(ctx context.Context) error {
 	if err := store.Bounds(ctx, b.tx, slices.Sorted(maps.Keys(b.moved))); err != nil {
 		return err
 	}
+	if b.locked > 0 {
+		return store.AppendBehind(ctx, b.tx, b.locked, b.now, b.entries...)
+	}
 	return store.Append(ctx, b.tx, b.now, b.entries...)
 }
 
-// lockSubjects locks everybody who is named, and drops what is of the gone: a whole event where its author
-// or its one-to-one partner is, else their parts.
+// lockSubjects locks everybody who is named, as far as they are not gone; dedupe sends it.
 func (b *batch) lockSubjects(ctx context.Context) error {
 	var named []store.Subject
 	add := func(workspace, id, key string) {
@@ -111,7 +115,7 @@ func (b *batch) lockSubjects(ctx context.Context) error {
 		}
 	}
 	var err error
-	b.alive, err = store.LockSubjects(ctx, b.tx, named)
+	b.alive, err = store.QueueSubjects(ctx, b.tx, named)
 	return err
 }
 
@@ -120,7 +124,8 @@ func (b *batch) gone(subject string) bool {
 	return subject != "" && !alive
 }
 
-// dedupe remembers every event's id, also of those that are dropped, and tells fresh ones from copies.
+// dedupe remembers every event's id, also of those that are dropped, and tells fresh ones from copies. It drops what
+// is of the gone: a whole event where its author or its one-to-one partner is, else their parts.
 func (b *batch) dedupe(ctx context.Context) error {
 	ids := slices.Sorted(maps.Keys(b.all))
 	rows := make([][]any, len(ids))
@@ -216,7 +221,7 @@ func (b *batch) keepUnknown(ctx context.Context) error {
 		}
 		rows = append(rows, []any{e.GetId(), e.GetWorkspaceId(), e.GetConversationKey(), subject, int32(e.GetType()), e.GetOrderUs(), raw})
 	}
-	return sqldb.InsertRows(ctx, b.tx, "unknown_events",
+	return sqldb.QueueRows(ctx, b.tx, "unknown_events",
 		[]string{"id", "workspace_id", "conversation_id", "subject_id", "type", "order_us", "event"}, rows, "ON CONFLICT (id) DO NOTHING", nil)
 }
 
@@ -256,6 +261,7 @@ func (b *batch) sendingOutcomes(ctx context.Context) error {
 	if len(b.receipts) == 0 && !b.anyClaimed() {
 		return nil
 	}
+	b.locked = 0 // it locks more
 	entries, err := b.p.sending.Apply(ctx, b.tx, b.receipts, b.conversations, b.refs)
 	b.entries = append(b.entries, entries...)
 	return err

@@ -19,7 +19,7 @@ type conversation struct {
 }
 
 // lockConversations upserts the conversations of the batch's messages, with what those add to them, and
-// locks those that receipts and consents are about.
+// locks those that receipts and consents are about. The first are known once lockRefs has sent it.
 func (b *batch) lockConversations(ctx context.Context) error {
 	named := map[string]*conversation{}
 	for _, m := range b.written() {
@@ -51,7 +51,7 @@ func (b *batch) lockConversations(ctx context.Context) error {
 	}
 	store.SortRows(rows)
 	b.conversations = map[string]*store.Conversation{}
-	err := sqldb.InsertRows(ctx, b.tx, "conversations", []string{"id", "workspace_id", "channel", "connection_id", "contact_id",
+	err := sqldb.QueueRows(ctx, b.tx, "conversations", []string{"id", "workspace_id", "channel", "connection_id", "contact_id",
 		"contact_subject", "thread_id", "is_group", "first_us", "last_us", "last_inbound_us", "frozen"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET
 		thread_id = CASE WHEN conversations.thread_id = '' OR (excluded.thread_id <> '' AND excluded.thread_id < conversations.thread_id)
@@ -75,6 +75,11 @@ func (b *batch) lockConversations(ctx context.Context) error {
 // lockInvolved locks the conversations of receipts, and those of people who opted out: their queued parts
 // are to be looked at.
 func (b *batch) lockInvolved(ctx context.Context) error {
+	if len(b.receipts) > 0 {
+		if err := b.tx.Send(ctx); err != nil {
+			return err
+		}
+	}
 	involved, err := b.p.sending.Involved(ctx, b.tx, b.receipts)
 	if err != nil {
 		return err
@@ -113,7 +118,7 @@ func (b *batch) participants(ctx context.Context) error {
 		rows = append(rows, []any{of[0], of[1]})
 	}
 	store.SortRows(rows)
-	return sqldb.InsertRows(ctx, b.tx, "participants", []string{"conversation_id", "subject_id"}, rows, "ON CONFLICT (conversation_id, subject_id) DO NOTHING", nil)
+	return sqldb.QueueRows(ctx, b.tx, "participants", []string{"conversation_id", "subject_id"}, rows, "ON CONFLICT (conversation_id, subject_id) DO NOTHING", nil)
 }
 
 // revocations close a connection to sending until it was changed after them.
@@ -127,7 +132,7 @@ func (b *batch) revocations(ctx context.Context) error {
 		rows = append(rows, []any{connection, order})
 	}
 	store.SortRows(rows)
-	return sqldb.InsertRows(ctx, b.tx, "connection_slots", []string{"connection_id", "revoked_us"}, rows,
+	return sqldb.QueueRows(ctx, b.tx, "connection_slots", []string{"connection_id", "revoked_us"}, rows,
 		`ON CONFLICT (connection_id) DO UPDATE SET revoked_us = excluded.revoked_us WHERE excluded.revoked_us > connection_slots.revoked_us`, nil)
 }
 

@@ -203,7 +203,7 @@ func (b *batch) save(ctx context.Context, before, after map[string]*message) err
 			b.updated[id] = true
 		}
 	}
-	if err := sqldb.InsertRows(ctx, b.tx, "messages", []string{messageColumns}, rows, `ON CONFLICT (id) DO UPDATE SET
+	if err := sqldb.QueueRows(ctx, b.tx, "messages", []string{messageColumns}, rows, `ON CONFLICT (id) DO UPDATE SET
 		conversation_id = excluded.conversation_id, direction = excluded.direction, author_subject = excluded.author_subject,
 		source_type = excluded.source_type, automated = excluded.automated, head_rank = excluded.head_rank, head_event = excluded.head_event,
 		order_us = excluded.order_us, reply_to = excluded.reply_to, content_subject = excluded.content_subject,

@@ -134,7 +134,7 @@ func (b *batch) contactsOf(ctx context.Context, events []*event) error {
 	}
 	store.SortRows(contacts)
 	store.SortRows(identities)
-	if err := sqldb.InsertRows(ctx, b.tx, "contacts", []string{"id", "workspace_id", "subject_id", "created_us", "frozen"}, contacts,
+	if err := sqldb.QueueRows(ctx, b.tx, "contacts", []string{"id", "workspace_id", "subject_id", "created_us", "frozen"}, contacts,
 		"ON CONFLICT (id) DO UPDATE SET created_us = excluded.created_us WHERE "+earlierContact+" RETURNING id, subject_id",
 		func(rows sqldb.Row) error {
 			var id, subject string
@@ -146,7 +146,7 @@ func (b *batch) contactsOf(ctx context.Context, events []*event) error {
 		}); err != nil {
 		return err
 	}
-	return sqldb.InsertRows(ctx, b.tx, "identities", identityColumns, identities, `ON CONFLICT (subject_id) DO UPDATE SET
+	return sqldb.QueueRows(ctx, b.tx, "identities", identityColumns, identities, `ON CONFLICT (subject_id) DO UPDATE SET
 		channel = excluded.channel, connection_id = excluded.connection_id, kind = excluded.kind, key_id = excluded.key_id,
 		ciphertext = excluded.ciphertext, order_us = excluded.order_us, event_id = excluded.event_id WHERE `+earlierIdentity, nil)
 }
@@ -181,7 +181,7 @@ func (b *batch) profiles(ctx context.Context) error {
 		}
 	}
 	store.SortRows(rows)
-	return sqldb.InsertRows(ctx, b.tx, "profiles", []string{"subject_id", "event_id", "workspace_id", "order_us", "key_id", "ciphertext"},
+	return sqldb.QueueRows(ctx, b.tx, "profiles", []string{"subject_id", "event_id", "workspace_id", "order_us", "key_id", "ciphertext"},
 		rows, "ON CONFLICT (subject_id, event_id) DO NOTHING", nil)
 }
 
@@ -197,6 +197,6 @@ func (b *batch) consents(ctx context.Context) error {
 		rows = append(rows, []any{e.GetId(), e.GetWorkspaceId(), e.GetAuthorSubject(), e.GetConnectionId(), e.GetChannel(),
 			e.GetConsent().GetAction(), e.GetConsent().GetSource(), wide, e.GetOrderUs()})
 	}
-	return sqldb.InsertRows(ctx, b.tx, "consents", []string{"event_id", "workspace_id", "subject_id", "connection_id", "channel", "action",
+	return sqldb.QueueRows(ctx, b.tx, "consents", []string{"event_id", "workspace_id", "subject_id", "connection_id", "channel", "action",
 		"source", "workspace_wide", "order_us"}, rows, "ON CONFLICT (event_id) DO NOTHING", nil)
 }

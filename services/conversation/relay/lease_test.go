@@ -33,7 +33,7 @@ func TestALostLeaseIsNoticedWherePositionsAreGiven(t *testing.T) {
 		if held, err := both[1].lease(t.Context()); !held || err != nil {
 			t.Fatalf("lease: %v, %v", held, err)
 		}
-		if _, err := both[0].place(t.Context()); !errors.Is(err, errLost) {
+		if _, _, err := both[0].place(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("the zombie gives positions: %v", err)
 		}
 		if err := both[0].release(t.Context()); err != nil {
@@ -42,7 +42,7 @@ func TestALostLeaseIsNoticedWherePositionsAreGiven(t *testing.T) {
 		if held, err := both[0].lease(t.Context()); held || err != nil {
 			t.Errorf("the zombie has given back another's lease: %v, %v", held, err)
 		}
-		if _, err := both[1].place(t.Context()); err != nil {
+		if _, _, err := both[1].place(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -73,7 +73,7 @@ func TestAProcessTakesOverFromItsPredecessorAndNobodyElse(t *testing.T) {
 		takes(again, true)
 		takes(again, true)
 		takes(killed, false) // should it still run, it does not take it back
-		if _, err := killed.place(t.Context()); !errors.Is(err, errLost) {
+		if _, _, err := killed.place(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("the one taken over from gives positions: %v", err)
 		}
 	})

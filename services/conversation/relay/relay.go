@@ -5,10 +5,12 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/telemetry"
+	"tributary.dev/services/conversation/store"
 )
 
 // Retention is how long published rows are kept, for the live stream to resume from.
@@ -46,6 +49,11 @@ const gatherTime = 20 * time.Millisecond
 //bound:queue outbox rows that get positions at once | {} | the others wait in the database
 const placeBatch = 1000
 
+// handedOver is the largest payload of a row, in bytes, that goes to the live stream without being read again.
+//
+//bound:limit a row's payload that is handed to the live streams | {} bytes | they read it, and what is behind it, from the database
+const handedOver = 4 << 10
+
 // Publisher is what the relay needs of the bus.
 type Publisher interface {
 	PartitionFor(ctx context.Context, topic, key string) (int, error)
@@ -58,7 +66,7 @@ type Relay struct {
 	bus    Publisher
 	clock  *clock.Clock
 	tel    *telemetry.Telemetry
-	placed func()
+	placed func(Page)
 	poll   time.Duration
 	token  string
 	// owner names this process and the one that it succeeds; held: this one has had the lease, and succeeds
@@ -69,6 +77,8 @@ type Relay struct {
 	seen    sighting
 	// renewed is when this process last had the lease, by its own watch; nil: it has it no more.
 	renewed atomic.Pointer[time.Time]
+	// turn counts the looks at what is to be placed; of who places.
+	turn int64
 	// partly is, by topic and row, which entries are acknowledged of rows that are not wholly. No more than one
 	// look at a topic holds.
 	//
@@ -84,7 +94,7 @@ type Relay struct {
 // New makes a relay. owner is the same for a process and the one that is started in its place after it was
 // killed (its host and data folder), which need not wait for the lease of the dead to end; "" where there is
 // no such name. placed is called after rows have got positions: the live stream may read them.
-func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, poll time.Duration, owner string, placed func()) (*Relay, error) {
+func New(db *sqldb.DB, b Publisher, clk *clock.Clock, tel *telemetry.Telemetry, poll time.Duration, owner string, placed func(Page)) (*Relay, error) {
 	if poll == 0 {
 		poll = time.Second
 	}
@@ -140,7 +150,7 @@ func (r *Relay) Run(ctx context.Context) error {
 // keep does a step whenever it is woken, and every poll: another process may have written to the outbox, which
 // wakes nobody here. Where one has, it looks often for as long as a few polls last: what is written next follows from
 // what is placed now. Steps begin a while apart at least: what comes meanwhile is gathered.
-func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart time.Duration, step func(context.Context) (found, again bool, err error)) {
+func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart time.Duration, step func(ctx context.Context, woken bool) (found, again bool, err error)) {
 	//bound:exempt when to look next
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -162,7 +172,7 @@ func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart time.Dura
 		case <-time.After(apart - time.Since(began)):
 		}
 		began = time.Now()
-		found, again, err := step(ctx)
+		found, again, err := step(ctx, !polled)
 		switch {
 		case found && polled:
 			others = soonLooks
@@ -190,45 +200,50 @@ const soon, soonLooks = 20, 60
 // Once places what is new and publishes what is not published, with the lease. again: there may be more to do
 // at once.
 func (r *Relay) Once(ctx context.Context) (again bool, err error) {
-	_, placed, err := r.placeWaiting(ctx)
+	_, placed, err := r.placeWaiting(ctx, false)
 	if err != nil {
 		return false, err
 	}
-	_, published, err := r.publishWaiting(ctx)
+	_, published, err := r.publishWaiting(ctx, false)
 	return err == nil && (placed || published), err
 }
 
-// placeWaiting places what is new. The lease is asked for only where something is: who has nothing to do
-// leaves the database alone.
-func (r *Relay) placeWaiting(ctx context.Context) (found, again bool, err error) {
-	var waits bool
-	if err := r.db.Read(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE position IS NULL)", nil, func(rows sqldb.Row) error {
-		return rows.Scan(&waits)
-	}); err != nil || !waits {
+// placeWaiting places what is new. Whoever looks without being woken looks first whether something is: who has
+// nothing to do writes nothing.
+func (r *Relay) placeWaiting(ctx context.Context, woken bool) (found, again bool, err error) {
+	waits := woken
+	if !waits {
+		err = r.db.Read(ctx, func(tx *sqldb.Tx) error {
+			return sqldb.Query(ctx, tx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE position IS NULL)", nil, func(row sqldb.Row) error { return row.Scan(&waits) })
+		})
+	}
+	if err != nil || !waits {
 		return false, false, err
 	}
 	if held, err := r.leased(ctx); err != nil || !held {
 		return false, false, err
 	}
-	placed, err := r.place(ctx)
+	page, placed, err := r.place(ctx)
 	if err != nil {
 		return false, false, err
 	}
 	if placed > 0 {
-		r.placed()
+		r.placed(page)
 		wakeUp(r.ready)
 	}
 	return placed > 0, placed == placeBatch, nil
 }
 
 // publishWaiting publishes what has a position.
-func (r *Relay) publishWaiting(ctx context.Context) (found, again bool, err error) {
+func (r *Relay) publishWaiting(ctx context.Context, _ bool) (found, again bool, err error) {
 	var topics []string
-	if err := r.db.Read(ctx, "SELECT DISTINCT topic FROM outbox WHERE published_us IS NULL AND position IS NOT NULL", nil, func(rows sqldb.Row) error {
-		var topic string
-		err := rows.Scan(&topic)
-		topics = append(topics, topic)
-		return err
+	if err := r.db.Read(ctx, func(tx *sqldb.Tx) error {
+		return sqldb.Query(ctx, tx, "SELECT DISTINCT topic FROM outbox WHERE published_us IS NULL AND position IS NOT NULL", nil, func(rows sqldb.Row) error {
+			var topic string
+			err := rows.Scan(&topic)
+			topics = append(topics, topic)
+			return err
+		})
 	}); err != nil || len(topics) == 0 {
 		return false, false, err
 	}
@@ -316,37 +331,84 @@ func (r *Relay) release(ctx context.Context) error {
 // errLost: another process has taken the lease.
 var errLost = errors.New("relay: the lease was lost")
 
+// Page is what was placed at once, as far as it is handed over: the rows of topic conversations behind From and up
+// to UpTo. From is the last position that had been given before.
+type Page struct {
+	From, UpTo int64
+	Rows       []Row
+}
+
+// Row is a row of topic conversations. Position is its last entry's.
+type Row struct {
+	Workspace string
+	Position  int64
+	Entries   int
+	Payload   []byte
+}
+
 // place gives rows their positions: the last one plus one, or the clock in microseconds where that is
 // more, so that positions rise after a restore too.
-func (r *Relay) place(ctx context.Context) (int, error) {
-	placed := 0
-	err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
-		placed = 0
-		var last int64
-		err := tx.QueryRowContext(ctx, `UPDATE leases SET position = position WHERE name = 'relay' AND token = $1 RETURNING position`, r.token).Scan(&last)
-		if errors.Is(err, sql.ErrNoRows) {
-			r.renewed.Store(nil)
-			return errLost
-		}
-		if err != nil {
+func (r *Relay) place(ctx context.Context) (page Page, placed int, err error) {
+	held := false
+	var rows []placedRow
+	r.turn++
+	if err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
+		held, rows = false, nil
+		if err := tx.Queue(ctx, "SELECT COUNT(*) > 0 FROM leases WHERE name = 'relay' AND token = $1", []any{r.token},
+			func(row sqldb.Row) error { return row.Scan(&held) }); err != nil {
 			return err
 		}
-		before := max(last, r.clock.NowMicros()-1)
-		last = before
-		if err := sqldb.Query(ctx, tx, `UPDATE outbox SET position = CAST($1 AS BIGINT) + line.n
-			FROM (SELECT id, SUM(entries) OVER (ORDER BY seq, id) AS n FROM outbox WHERE position IS NULL ORDER BY seq, id LIMIT $2) AS line
-			WHERE outbox.id = line.id RETURNING position`, []any{before, placeBatch}, func(rows sqldb.Row) error {
-			var position int64
-			err := rows.Scan(&position)
-			placed, last = placed+1, max(last, position)
-			return err
-		}); err != nil || placed == 0 {
+		// The lease is locked before anything is placed: what follows sees all that another holder did, and none does
+		// anything meanwhile. Where nothing waits nothing is written.
+		if err := tx.Queue(ctx, `UPDATE leases SET turn = $2 WHERE name = 'relay' AND token = $1
+			AND EXISTS (SELECT 1 FROM outbox WHERE position IS NULL) RETURNING position`, []any{r.token, r.turn},
+			func(row sqldb.Row) error { return row.Scan(&page.From) }); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE leases SET position = $2 WHERE name = 'relay' AND token = $1", r.token, last)
-		return err
-	})
-	return placed, err
+		if err := tx.Queue(ctx, `UPDATE outbox SET position = base.position + line.n
+			FROM (SELECT id, SUM(entries) OVER (ORDER BY seq, id) AS n FROM outbox WHERE position IS NULL ORDER BY seq, id LIMIT $2) AS line,
+			(SELECT CASE WHEN position > $3 THEN position ELSE $3 END AS position FROM leases WHERE name = 'relay' AND token = $1 AND turn = $6) AS base
+			WHERE outbox.id = line.id
+			RETURNING topic, workspace_id, outbox.position, entries, CASE WHEN topic = $4 AND LENGTH(payload) <= $5 THEN payload END`,
+			[]any{r.token, placeBatch, r.clock.NowMicros() - 1, store.TopicConversations, handedOver, r.turn}, func(row sqldb.Row) error {
+				var p placedRow
+				err := row.Scan(&p.topic, &p.Workspace, &p.Position, &p.Entries, &p.Payload)
+				rows = append(rows, p)
+				return err
+			}); err != nil {
+			return err
+		}
+		return tx.Queue(ctx, `UPDATE leases SET position = (SELECT MAX(position) FROM outbox) WHERE name = 'relay' AND token = $1
+			AND turn = $2 AND position < (SELECT MAX(position) FROM outbox)`, []any{r.token, r.turn}, nil)
+	}); err != nil {
+		return Page{}, 0, err
+	}
+	if !held {
+		r.renewed.Store(nil)
+		return Page{}, 0, errLost
+	}
+	page.take(rows)
+	return page, len(rows), nil
+}
+
+type placedRow struct {
+	Row
+	topic string
+}
+
+// take takes the rows before the first whose payload is too large to be handed over.
+func (p *Page) take(rows []placedRow) {
+	slices.SortFunc(rows, func(a, b placedRow) int { return cmp.Compare(a.Position, b.Position) })
+	p.UpTo = p.From
+	for _, row := range rows {
+		if row.topic == store.TopicConversations {
+			if row.Payload == nil {
+				return
+			}
+			p.Rows = append(p.Rows, row.Row)
+		}
+		p.UpTo = row.Position
+	}
 }
 
 // publish publishes what has a position, each topic by itself, so that one which is stuck holds up no
@@ -372,7 +434,9 @@ func (r *Relay) publish(ctx context.Context, topics []string) (more bool, err er
 // age of the oldest row that is not published.
 func (r *Relay) age(ctx context.Context) (time.Duration, error) {
 	var oldest sql.NullInt64
-	err := r.db.Read(ctx, "SELECT MIN(created_us) FROM outbox WHERE published_us IS NULL", nil, func(rows sqldb.Row) error { return rows.Scan(&oldest) })
+	err := r.db.Read(ctx, func(tx *sqldb.Tx) error {
+		return sqldb.Query(ctx, tx, "SELECT MIN(created_us) FROM outbox WHERE published_us IS NULL", nil, func(rows sqldb.Row) error { return rows.Scan(&oldest) })
+	})
 	if err != nil || !oldest.Valid {
 		return 0, err
 	}

@@ -160,7 +160,7 @@ func (o *outbox) clock() *clock.Clock { return &clock.Clock{Local: o.time} }
 // relay is another process's.
 func (o *outbox) relay(b relay.Publisher) *relay.Relay {
 	o.Helper()
-	r, err := relay.New(o.db, b, o.clock(), telemetry.Discard(), 10*time.Millisecond, "", func() {})
+	r, err := relay.New(o.db, b, o.clock(), telemetry.Discard(), 10*time.Millisecond, "", func(relay.Page) {})
 	if err != nil {
 		o.Fatal(err)
 	}

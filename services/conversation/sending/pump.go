@@ -212,10 +212,12 @@ func (s *Sending) step(ctx context.Context, conversation string, f func(tx *sqld
 
 // list appends the one column of a query to into.
 func (s *Sending) list(ctx context.Context, into *[]string, query string, args ...any) error {
-	return s.db.Read(ctx, query, args, func(rows sqldb.Row) error {
-		var id string
-		err := rows.Scan(&id)
-		*into = append(*into, id)
-		return err
+	return s.db.Read(ctx, func(tx *sqldb.Tx) error {
+		return sqldb.Query(ctx, tx, query, args, func(rows sqldb.Row) error {
+			var id string
+			err := rows.Scan(&id)
+			*into = append(*into, id)
+			return err
+		})
 	})
 }

@@ -38,11 +38,24 @@ func Append(ctx context.Context, tx *sqldb.Tx, nowUS int64, entries ...Entry) er
 	if len(entries) == 0 {
 		return nil
 	}
-	var seq int64
-	if err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM outbox").Scan(&seq); err != nil {
+	var end int64
+	if err := QueueEnd(ctx, tx, &end); err != nil {
 		return err
 	}
-	seq = max(seq, nowUS)
+	if err := tx.Send(ctx); err != nil {
+		return err
+	}
+	return AppendBehind(ctx, tx, end, nowUS, entries...)
+}
+
+// QueueEnd looks where the outbox ends, for AppendBehind: queue it behind the last lock.
+func QueueEnd(ctx context.Context, tx *sqldb.Tx, end *int64) error {
+	return tx.Queue(ctx, "SELECT COALESCE(MAX(seq), 0) FROM outbox", nil, func(row sqldb.Row) error { return row.Scan(end) })
+}
+
+// AppendBehind is Append for who knows where the outbox ended when all locks were taken.
+func AppendBehind(ctx context.Context, tx *sqldb.Tx, end, nowUS int64, entries ...Entry) error {
+	seq := max(end, nowUS)
 	var rows [][]any
 	for _, of := range gathered(entries) {
 		seq++
@@ -52,7 +65,7 @@ func Append(ctx context.Context, tx *sqldb.Tx, nowUS int64, entries ...Entry) er
 		}
 		rows = append(rows, append(row, len(of), seq, nowUS))
 	}
-	return sqldb.InsertRows(ctx, tx, "outbox", []string{"topic", "workspace_id", "conversation_id", "id", "message_key", "type", "traceparent",
+	return sqldb.QueueRows(ctx, tx, "outbox", []string{"topic", "workspace_id", "conversation_id", "id", "message_key", "type", "traceparent",
 		"payload", "entries", "seq", "created_us"}, rows, "", nil)
 }
 
@@ -140,5 +153,5 @@ func DeleteObjects(ctx context.Context, tx *sqldb.Tx, nowUS int64, objects []str
 		}
 	}
 	SortRows(rows)
-	return sqldb.InsertRows(ctx, tx, "object_deletions", []string{"object", "at_us"}, rows, "ON CONFLICT (object) DO NOTHING", nil)
+	return sqldb.QueueRows(ctx, tx, "object_deletions", []string{"object", "at_us"}, rows, "ON CONFLICT (object) DO NOTHING", nil)
 }

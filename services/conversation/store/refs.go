@@ -22,10 +22,10 @@ type Ref struct {
 	New bool
 }
 
-// LockRefs upserts and locks references, and gives them as they then stand. A reference without a message
+// QueueRefs upserts and locks references, and gives them as they stand once the transaction has sent that. A reference without a message
 // takes the one given; one of our own attempts takes it from any other, since then an echo of ours had
 // been mistaken for somebody's.
-func LockRefs(ctx context.Context, tx *sqldb.Tx, nowUS int64, refs map[RefKey]Ref) (map[RefKey]Ref, error) {
+func QueueRefs(ctx context.Context, tx *sqldb.Tx, nowUS int64, refs map[RefKey]Ref) (map[RefKey]Ref, error) {
 	rows := make([][]any, 0, len(refs))
 	for key, r := range refs {
 		rows = append(rows, []any{key.Connection, key.External, r.Message, r.Part, r.Attempt, r.DeletedUS, nowUS})
@@ -33,7 +33,7 @@ func LockRefs(ctx context.Context, tx *sqldb.Tx, nowUS int64, refs map[RefKey]Re
 	SortRows(rows)
 	locked := make(map[RefKey]Ref, len(refs))
 	const takes = `external_refs.message_id = '' OR (excluded.attempt > 0 AND external_refs.attempt = 0)`
-	err := sqldb.InsertRows(ctx, tx, "external_refs", []string{"connection_id", "external_id", "message_id", "part", "attempt", "deleted_us", "at_us"}, rows,
+	err := sqldb.QueueRows(ctx, tx, "external_refs", []string{"connection_id", "external_id", "message_id", "part", "attempt", "deleted_us", "at_us"}, rows,
 		`ON CONFLICT (connection_id, external_id) DO UPDATE SET
 		message_id = CASE WHEN `+takes+` THEN excluded.message_id ELSE external_refs.message_id END,
 		part = CASE WHEN `+takes+` THEN excluded.part ELSE external_refs.part END,

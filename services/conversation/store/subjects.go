@@ -52,6 +52,15 @@ func readMet(text string) (m Met, err error) {
 // first in every transaction that writes for a subject. Those that the answer misses are gone, and
 // nothing may be written for them: an erasure that comes later waits, and then finds what was written.
 func LockSubjects(ctx context.Context, tx *sqldb.Tx, subjects []Subject) (map[string]Subject, error) {
+	alive, err := QueueSubjects(ctx, tx, subjects)
+	if err != nil {
+		return nil, err
+	}
+	return alive, tx.Send(ctx)
+}
+
+// QueueSubjects is LockSubjects, but what it gives is filled in only once the transaction has sent what it queues.
+func QueueSubjects(ctx context.Context, tx *sqldb.Tx, subjects []Subject) (map[string]Subject, error) {
 	folded := map[string]Subject{}
 	for _, s := range subjects {
 		if old, ok := folded[s.ID]; !ok || old.KeyID == "" {
@@ -64,7 +73,7 @@ func LockSubjects(ctx context.Context, tx *sqldb.Tx, subjects []Subject) (map[st
 	}
 	SortRows(rows)
 	alive := make(map[string]Subject, len(rows))
-	err := sqldb.InsertRows(ctx, tx, "subjects", []string{"id", "workspace_id", "key_id"}, rows,
+	err := sqldb.QueueRows(ctx, tx, "subjects", []string{"id", "workspace_id", "key_id"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET key_id = CASE WHEN excluded.key_id <> '' THEN excluded.key_id ELSE subjects.key_id END
 		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen, `+selectMet,
 		func(rows sqldb.Row) error {
