@@ -96,7 +96,7 @@ func (b *Bus) join(ctx context.Context, group string, names []string, run func(c
 			continue
 		}
 		b.metrics.rebalanced(ctx, group)
-		g := &generationOf{b: b, group: group, generation: generation, run: run, abandon: abandon}
+		g := &generationOf{b: b, group: group, generation: generation, run: run, abandon: abandon, commits: newCommits()}
 		// The only function of the generation: it blocks until the generation ends, since one that returns
 		// would end it.
 		//bound:exempt one a generation, and ends with it
@@ -129,6 +129,7 @@ type generationOf struct {
 	generation *kafka.Generation
 	run        func(ctx context.Context, p *Partition)
 	abandon    func()
+	commits    *commits
 }
 
 // work runs the assigned partitions until the generation or ctx ends. It returns only when the generation
@@ -145,6 +146,9 @@ func (g *generationOf) work(ctx context.Context, ended context.Context) {
 			assigned = append(assigned, topicPartition{g.b.shortName(topic), p.ID})
 		}
 	}
+	commits := make(chan struct{})
+	//bound:goroutines who commits what a group's subscription has handled | one a generation | ends with its partitions
+	go func() { defer close(commits); g.keepCommitting(ctx) }()
 	var running sync.WaitGroup
 	if positions, err := g.await(ctx, assigned); err == nil {
 		for _, at := range assigned {
@@ -154,6 +158,8 @@ func (g *generationOf) work(ctx context.Context, ended context.Context) {
 	}
 	<-ctx.Done()
 	running.Wait()
+	g.commits.end()
+	<-commits
 	<-ended.Done()
 }
 
@@ -335,16 +341,23 @@ func (p *Partition) Commit(ctx context.Context, next int64, metadata string) err
 	if len(metadata) > maxMetadata {
 		return fmt.Errorf("bus: commit: %d bytes of metadata, at most %d are kept", len(metadata), maxMetadata)
 	}
+	return p.of.commit(ctx, map[*Partition]int64{p: next}, metadata)
+}
+
+// commit commits the next offsets of partitions in one request, as Commit does of one.
+func (g *generationOf) commit(ctx context.Context, next map[*Partition]int64, metadata string) error {
 	//bound:exempt commitTimeout says it
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	//bound:retry a commit that was surely not taken | after {$1}, growing to {$2} | within the time-out of the commit
 	wait := pause(20*time.Millisecond, 200*time.Millisecond)
 	for {
-		err := p.commit(ctx, next, metadata)
+		err := g.tryCommit(ctx, next, metadata)
 		switch {
 		case err == nil:
-			p.committed.Store(next)
+			for p, offset := range next {
+				p.committed.Store(offset)
+			}
 			return nil
 		case isAny(err, kafka.IllegalGeneration, kafka.UnknownMemberId, kafka.RebalanceInProgress, kafka.FencedInstanceID):
 			return ErrStaleGeneration
@@ -354,7 +367,7 @@ func (p *Partition) Commit(ctx context.Context, next int64, metadata string) err
 				continue
 			}
 		}
-		return fmt.Errorf("bus: commit %s/%d: %w", p.Topic, p.Partition, err)
+		return fmt.Errorf("bus: commit: %w", err)
 	}
 }
 
@@ -364,23 +377,30 @@ func (p *Partition) Commit(ctx context.Context, next int64, metadata string) err
 // and so can't move back what was committed after it.
 func (p *Partition) Abandon() { p.of.abandon() }
 
-func (p *Partition) commit(ctx context.Context, next int64, metadata string) error {
-	topic := p.of.b.fullName(p.Topic)
-	res, err := p.of.b.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
-		GroupID:      p.of.b.fullName(p.of.group),
-		GenerationID: int(p.of.generation.ID),
-		MemberID:     p.of.generation.MemberID,
-		Topics:       map[string][]kafka.OffsetCommit{topic: {{Partition: p.Partition, Offset: next, Metadata: metadata}}},
-	})
+func (g *generationOf) tryCommit(ctx context.Context, next map[*Partition]int64, metadata string) error {
+	req := &kafka.OffsetCommitRequest{GroupID: g.b.fullName(g.group), GenerationID: int(g.generation.ID), MemberID: g.generation.MemberID,
+		Topics: map[string][]kafka.OffsetCommit{}}
+	for p, offset := range next {
+		topic := g.b.fullName(p.Topic)
+		req.Topics[topic] = append(req.Topics[topic], kafka.OffsetCommit{Partition: p.Partition, Offset: offset, Metadata: metadata})
+	}
+	res, err := g.b.client.OffsetCommit(ctx, req)
 	if err != nil {
 		return err
 	}
-	for _, answer := range res.Topics[topic] {
-		if answer.Partition == p.Partition {
-			return answer.Error
+	answered := 0
+	for _, partitions := range res.Topics {
+		for _, answer := range partitions {
+			if answer.Error != nil {
+				return answer.Error
+			}
+			answered++
 		}
 	}
-	return errors.New("the broker's answer leaves the partition out")
+	if answered < len(next) {
+		return errors.New("the broker's answer leaves a partition out")
+	}
+	return nil
 }
 
 func isAny(err error, codes ...kafka.Error) bool {

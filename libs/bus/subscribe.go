@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Subscription handles topics in batches as a member of a consumer group. An offset is committed after
+// Subscription handles topics in batches as a member of a consumer group. An offset is committed, soon, after
 // Handle returned nil for everything below it.
 type Subscription struct {
 	// Group without the prefix.
@@ -120,15 +120,7 @@ func (s *subscriber) run(ctx context.Context, p *Partition) {
 		if s.deliver(ctx, batch) != nil {
 			return
 		}
-		next := batch[len(batch)-1].Offset + 1
-		// A generation that has ended may still commit, until the members have joined the next one.
-		if err := p.Commit(ctx, next, ""); err != nil {
-			if errors.Is(err, ErrStaleGeneration) {
-				return
-			}
-			// The next commit covers this one; a crash before it hands the batch out again.
-			s.b.log.WarnContext(ctx, "bus: commit", "group", s.Group, "topic", p.Topic, "partition", p.Partition, "error", err)
-		}
+		p.of.commits.add(p, batch[len(batch)-1].Offset+1)
 	}
 }
 

@@ -374,3 +374,45 @@ func TestAServerThatFallsSilentIsGivenUp(t *testing.T) {
 		t.Fatal("once it speaks again:", err)
 	}
 }
+
+func TestWhatIsQueuedRunsInItsTurn(t *testing.T) {
+	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
+		ctx := t.Context()
+		var seen []int
+		count := func(row sqldb.Row) error {
+			var n int
+			err := row.Scan(&n)
+			seen = append(seen, n)
+			return err
+		}
+		const all = "SELECT COUNT(*) FROM things"
+		if err := db.Tx(ctx, func(tx *sqldb.Tx) error {
+			seen = nil
+			return errors.Join(
+				tx.Queue(ctx, all, nil, count),
+				sqldb.QueueRows(ctx, tx, "things", []string{"id", "n"}, [][]any{{"a", 1}, {"b", 2}}, "", nil),
+				sqldb.Query(ctx, tx, all, nil, count),
+				tx.Queue(ctx, "DELETE FROM things WHERE id = $1", []any{"a"}, nil),
+				tx.Queue(ctx, all, nil, count), // goes with the commit
+			)
+		}); err != nil || !slices.Equal(seen, []int{0, 2, 1}) {
+			t.Fatalf("%v, %v", seen, err)
+		}
+		// A fault of what is queued fails the transaction, wherever it shows.
+		err := db.Tx(ctx, func(tx *sqldb.Tx) error {
+			return errors.Join(insert(ctx, tx, [][]any{{"c", 3}}, "", nil), tx.Queue(ctx, "INSERT INTO things (id, n) VALUES ('b', 1)", nil, nil))
+		})
+		seen = nil
+		if err2 := db.Read(ctx, func(tx *sqldb.Tx) error { return tx.Queue(ctx, all, nil, count) }); !sqldb.IsUnique(err) || err2 != nil || !slices.Equal(seen, []int{1}) {
+			t.Fatalf("%v; left %v, %v", err, seen, err2)
+		}
+		// So does one that was looked over: nothing is committed half.
+		if err := db.Tx(ctx, func(tx *sqldb.Tx) error {
+			_ = insert(ctx, tx, [][]any{{"d", 4}}, "", nil)
+			_ = insert(ctx, tx, [][]any{{"b", 1}}, "", nil)
+			return nil
+		}); db.Dialect() == "postgres" && err == nil {
+			t.Fatal("PostgreSQL's aborted transaction is said to have committed")
+		}
+	})
+}
