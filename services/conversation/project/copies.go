@@ -26,10 +26,16 @@ func (b *batch) lowerAmendments(ctx context.Context) error {
 		pb.EventType_EVENT_TYPE_CONSENT: "consents", pb.EventType_EVENT_TYPE_PROFILE: "profiles",
 	}
 	for _, e := range b.copies {
-		if table, ok := tables[e.GetType()]; ok {
-			if _, err := b.tx.ExecContext(ctx, "UPDATE "+table+" SET order_us = $2 WHERE event_id = $1 AND order_us > $2", e.GetId(), e.GetOrderUs()); err != nil {
-				return err
-			}
+		table, ok := tables[e.GetType()]
+		if !ok {
+			continue
+		}
+		lower, args := "UPDATE "+table+" SET order_us = $2 WHERE event_id = $1 AND order_us > $2", []any{e.GetId(), e.GetOrderUs()}
+		if table == "profiles" { // whose key begins with the subject
+			lower, args = lower+" AND subject_id = $3", append(args, e.GetAuthorSubject())
+		}
+		if err := b.tx.Queue(ctx, lower, args, nil); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -38,8 +44,12 @@ func (b *batch) lowerAmendments(ctx context.Context) error {
 // lowerMessages does the same for messages. A copy whose message is not there, or is somebody else's,
 // changes nothing: it was erased.
 func (b *batch) lowerMessages(ctx context.Context) error {
-	for _, e := range b.copiesOf(pb.EventType_EVENT_TYPE_MESSAGE) {
-		if err := sqldb.Query(ctx, b.tx, `UPDATE messages SET order_us = $2 WHERE id = $1 AND order_us > $2 AND head_event <> ''
+	copies := b.copiesOf(pb.EventType_EVENT_TYPE_MESSAGE)
+	if len(copies) == 0 {
+		return nil
+	}
+	for _, e := range copies {
+		if err := b.tx.Queue(ctx, `UPDATE messages SET order_us = $2 WHERE id = $1 AND order_us > $2 AND head_event <> ''
 			AND author_subject = $3 RETURNING conversation_id`, []any{e.GetMessageId(), e.GetOrderUs(), e.GetAuthorSubject()}, func(rows sqldb.Row) error {
 			var conversation string
 			err := rows.Scan(&conversation)
@@ -49,5 +59,5 @@ func (b *batch) lowerMessages(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return b.tx.Send(ctx) // what has moved must be known
 }
