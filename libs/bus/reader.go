@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -12,11 +13,12 @@ import (
 const (
 	//bound:queue records fetched ahead, of each partition | {bytes} | the next fetch waits until they are taken
 	fetchBytes = 4 << 20
-	// fetchWait is how long a fetch waits at the end of a partition, and idleWait how long where nothing came the
+	// fetchWait is how long a fetch waits at the end of a partition, and idleWait how long at most where nothing came the
 	// last time. Long is nearly free, short is costly with many idle partitions; a new record ends the wait at once.
+	// Idle waits are of different lengths: hundreds that end together keep everybody else from the brokers.
 	//bound:timeout a fetch at the end of a partition | {fetchWait}, {idleWait} where nothing came the last time | the next fetch
 	fetchWait = 2 * time.Second
-	idleWait  = 8 * time.Second
+	idleWait  = 10 * time.Second
 )
 
 // reader reads one partition from an offset on, in no group. It is used by one goroutine.
@@ -87,7 +89,7 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 	//bound:exempt fetchBytes says it
 	//bound:exempt fetchWait and idleWait say it
 	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{MinBytes: 1, MaxBytes: fetchBytes, MaxWait: r.wait})
-	r.wait = idleWait
+	r.wait = idleWait/2 + rand.N(idleWait/2)
 	for {
 		m, err := batch.ReadMessage()
 		if err != nil {

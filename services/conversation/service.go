@@ -34,7 +34,7 @@ const day = 24 * time.Hour
 const (
 	projectionsAtOnce = 4
 	projectionEvents  = 2000
-	projectionsApart  = 10 * time.Millisecond
+	projectionsApart  = 4 * time.Millisecond
 )
 
 // Topics that this service reads or writes, with what it asks of them.

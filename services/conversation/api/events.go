@@ -352,12 +352,21 @@ type seen map[string]bool
 
 func look(ctx context.Context, tx *sqldb.Tx, events []*pb.ConversationEvent) (seen, error) {
 	shownIDs := seen{"": true}
+	// A message is hidden with its conversation, and that with its contact.
+	ofNone := func(id func(*pb.ConversationEvent) string) func(*pb.ConversationEvent) string {
+		return func(e *pb.ConversationEvent) string {
+			if e.GetMessageId() != "" {
+				return ""
+			}
+			return id(e)
+		}
+	}
 	for _, of := range []struct {
 		id    func(*pb.ConversationEvent) string
 		query string
 	}{
-		{(*pb.ConversationEvent).GetConversationId, "SELECT c.id FROM conversations c WHERE c.frozen = 0 AND c.id IN "},
-		{(*pb.ConversationEvent).GetContactId, "SELECT c.id FROM contacts c WHERE c.frozen = 0 AND c.id IN "},
+		{ofNone((*pb.ConversationEvent).GetConversationId), "SELECT c.id FROM conversations c WHERE c.frozen = 0 AND c.id IN "},
+		{ofNone((*pb.ConversationEvent).GetContactId), "SELECT c.id FROM contacts c WHERE c.frozen = 0 AND c.id IN "},
 		{(*pb.ConversationEvent).GetMessageId, `SELECT m.id FROM messages m JOIN conversations c ON c.id = m.conversation_id
 			WHERE ` + shown + " AND m.id IN "},
 	} {
@@ -384,6 +393,9 @@ func look(ctx context.Context, tx *sqldb.Tx, events []*pb.ConversationEvent) (se
 }
 
 func (s seen) shows(e *pb.ConversationEvent) bool {
+	if e.GetMessageId() != "" {
+		return s[e.GetMessageId()]
+	}
 	return s[e.GetConversationId()] && s[e.GetContactId()] && s[e.GetMessageId()]
 }
 

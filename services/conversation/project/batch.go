@@ -25,6 +25,8 @@ type batch struct {
 	all map[string]*event
 	// alive are the subjects named that are not gone; their rows are locked.
 	alive map[string]store.Subject
+	// mets are what identities come from; those that were remembered may since have come to be from something before.
+	mets map[string]store.Met
 	// fresh events are handled now for the first time; copies were handled before, and count only if they
 	// came earlier.
 	fresh, copies []*event
@@ -54,7 +56,7 @@ type counted struct {
 }
 
 func newBatch(p *Projector, tx *sqldb.Tx, events []*event) *batch {
-	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), all: map[string]*event{}, moved: map[string]bool{}, updated: map[string]bool{},
+	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), all: map[string]*event{}, mets: map[string]store.Met{}, moved: map[string]bool{}, updated: map[string]bool{},
 		changes: map[store.RefKey]bool{}, amended: map[store.RefKey]bool{}, counts: map[counted]int64{}}
 	for _, e := range events {
 		if other, ok := b.all[e.GetId()]; ok {
@@ -115,8 +117,21 @@ func (b *batch) lockSubjects(ctx context.Context) error {
 		}
 	}
 	var err error
-	b.alive, err = store.QueueSubjects(ctx, b.tx, named)
-	return err
+	if b.alive, err = store.QueueSubjects(ctx, b.tx, named); err != nil {
+		return err
+	}
+	var others []string
+	for _, s := range named {
+		if _, looked := b.mets[s.ID]; !looked {
+			if m, ok := b.p.mets.get(s.ID); ok {
+				b.mets[s.ID] = m
+			} else {
+				others = append(others, s.ID)
+			}
+		}
+	}
+	slices.Sort(others)
+	return store.QueueMets(ctx, b.tx, slices.Compact(others), func(subject string, m store.Met) { b.mets[subject] = m })
 }
 
 func (b *batch) gone(subject string) bool {

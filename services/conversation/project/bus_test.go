@@ -64,7 +64,7 @@ func TestConsumersSideBySideGiveTheSameConversations(t *testing.T) {
 		defer stop()
 		for _, member := range []*bus.Bus{b, cluster.Open(t)} {
 			members.Go(func() {
-				_ = member.Subscribe(ctx, bus.Subscription{Group: "conversation", Topics: []string{topic}, MaxBatch: 7, Handle: done.note(w.Projector.Handle)})
+				_ = member.Subscribe(ctx, bus.Subscription{Group: "conversation", Topics: []string{topic}, MaxBatch: 7, Handle: done.note(w.Handle)})
 			})
 		}
 		published := 0

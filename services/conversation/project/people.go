@@ -75,7 +75,7 @@ func (b *batch) haveContacts(ctx context.Context, events []*event) (map[string]b
 	known, others := map[string]bool{}, map[string]bool{}
 	for _, e := range events {
 		for _, i := range b.identities(e) {
-			if known[i.subject] = b.alive[i.subject].Met != nil; !known[i.subject] {
+			if _, known[i.subject] = b.mets[i.subject]; !known[i.subject] {
 				others[i.subject] = true
 			}
 		}
@@ -112,11 +112,11 @@ func (b *batch) contactsOf(ctx context.Context, events []*event) error {
 	first, created := map[string]identity{}, map[string]*event{}
 	for _, e := range events {
 		for _, i := range b.identities(e) {
-			met := b.alive[i.subject].Met
-			if old, ok := first[i.subject]; (!ok || i.met.Before(old.met)) && (met == nil || i.met.Before(*met)) {
+			met, known := b.mets[i.subject]
+			if old, ok := first[i.subject]; (!ok || i.met.Before(old.met)) && (!known || i.met.Before(met)) {
 				first[i.subject] = i
 			}
-			if old, ok := created[i.subject]; (!ok || e.GetOrderUs() < old.GetOrderUs()) && (met == nil || e.GetOrderUs() < met.OrderUS) {
+			if old, ok := created[i.subject]; (!ok || e.GetOrderUs() < old.GetOrderUs()) && (!known || e.GetOrderUs() < met.OrderUS) {
 				created[i.subject] = e
 			}
 		}
@@ -130,6 +130,7 @@ func (b *batch) contactsOf(ctx context.Context, events []*event) error {
 		contacts = append(contacts, []any{channel.ContactID(subject), e.GetWorkspaceId(), subject, e.GetOrderUs(), frozen})
 	}
 	for _, i := range first {
+		b.mets[i.subject] = i.met
 		identities = append(identities, i.row())
 	}
 	store.SortRows(contacts)

@@ -32,6 +32,7 @@ type Projector struct {
 	tel     *telemetry.Telemetry
 	// committed wakes the relay.
 	committed func()
+	mets      metCache
 
 	events  metric.Int64Counter
 	metrics metric.Registration
@@ -87,6 +88,7 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 	for what, n := range done.counts {
 		p.events.Add(ctx, n, metric.WithAttributes(attribute.String("type", word(what.typ)), attribute.String("result", what.result)))
 	}
+	p.mets.keep(done.mets)
 	p.committed()
 	if len(done.receipts) > 0 {
 		p.sending.Wake()

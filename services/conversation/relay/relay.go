@@ -42,7 +42,7 @@ const publishTime = 4 * time.Second
 // row as of a hundred. The live stream does not wait for it.
 //
 //bound:retry publishing the outbox, however often there is something | {} apart | it is published together
-const gatherTime = 20 * time.Millisecond
+const gatherTime = 50 * time.Millisecond
 
 // placeBatch rows are given their positions at once, each as many as it has entries.
 //

@@ -5,8 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"slices"
-	"strconv"
-	"strings"
 
 	"tributary.dev/libs/sqldb"
 )
@@ -15,9 +13,6 @@ import (
 type Subject struct {
 	ID, Workspace, KeyID string
 	Frozen               bool
-	// Met is what its identity came from, as it was before the lock was waited for: another transaction may have
-	// made the identity since, or replaced it by one that comes before it.
-	Met *Met
 }
 
 // Met is the event that an identity came from: of all that name a subject the one with the smallest
@@ -36,16 +31,22 @@ func (m Met) Before(o Met) bool {
 	return cmp.Or(cmp.Compare(m.OrderUS, o.OrderUS), cmp.Compare(m.Event, o.Event)) < 0
 }
 
-// selectMet is one text, so that it is one look into the index; it follows RETURNING.
-const selectMet = `(SELECT CASE WHEN i.ciphertext IS NULL THEN '' ELSE 'named' END || ' ' || CAST(i.order_us AS TEXT) || ' ' || i.event_id
-	FROM identities i WHERE i.subject_id = subjects.id)`
-
-func readMet(text string) (m Met, err error) {
-	named, rest, _ := strings.Cut(text, " ")
-	order, event, _ := strings.Cut(rest, " ")
-	m.Named, m.Event = named != "", event
-	m.OrderUS, err = strconv.ParseInt(order, 10, 64)
-	return m, err
+// QueueMets has found called for each of the subjects that has an identity, once the transaction has sent that.
+func QueueMets(ctx context.Context, tx *sqldb.Tx, subjects []string, found func(subject string, m Met)) error {
+	for _, chunk := range Chunks(subjects) {
+		list, args := sqldb.In(1, chunk)
+		if err := tx.Queue(ctx, "SELECT subject_id, ciphertext IS NOT NULL, order_us, event_id FROM identities WHERE subject_id IN ("+list+")", args,
+			func(row sqldb.Row) error {
+				var subject string
+				var m Met
+				err := row.Scan(&subject, &m.Named, &m.OrderUS, &m.Event)
+				found(subject, m)
+				return err
+			}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // LockSubjects upserts the rows of subjects and locks them until the transaction ends; it must come
@@ -75,24 +76,14 @@ func QueueSubjects(ctx context.Context, tx *sqldb.Tx, subjects []Subject) (map[s
 	alive := make(map[string]Subject, len(rows))
 	err := sqldb.QueueRows(ctx, tx, "subjects", []string{"id", "workspace_id", "key_id"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET key_id = CASE WHEN excluded.key_id <> '' THEN excluded.key_id ELSE subjects.key_id END
-		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen, `+selectMet,
+		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen`,
 		func(rows sqldb.Row) error {
 			var s Subject
 			var frozen int
-			var met sql.NullString
-			if err := rows.Scan(&s.ID, &s.Workspace, &s.KeyID, &frozen, &met); err != nil {
-				return err
-			}
+			err := rows.Scan(&s.ID, &s.Workspace, &s.KeyID, &frozen)
 			s.Frozen = frozen == 1
-			if met.Valid {
-				m, err := readMet(met.String)
-				if err != nil {
-					return err
-				}
-				s.Met = &m
-			}
 			alive[s.ID] = s
-			return nil
+			return err
 		})
 	return alive, err
 }

@@ -58,6 +58,8 @@ type World struct {
 	mu     sync.Mutex
 	now    time.Time
 	states map[string]*pb.Connection
+	// committed is Holding's.
+	committed func()
 }
 
 // Holding is how the World's parts are set; what is zero is as usual.
@@ -87,9 +89,8 @@ func New(t testing.TB, db *sqldb.DB, with ...Holding) *World {
 	if w.Send, err = sending.New(db, w.Keys, w, w.Clock, tel, set.Sending, set.Committed); err != nil {
 		t.Fatal(err)
 	}
-	if w.Projector, err = project.New(db, w.Send, w.Clock, tel, set.Committed); err != nil {
-		t.Fatal(err)
-	}
+	w.committed = set.Committed
+	w.project()
 	read, err := api.New(api.Config{DB: db, Seal: w.Keys, Clock: w.Clock, Sending: w.Send, Bucket: media.NewBucket(w.Bucket), Committed: set.Committed,
 		Idempotency: endpointx.NewIdempotency(db, []byte("secret"), w.Clock.Now)})
 	if err != nil {
@@ -290,9 +291,31 @@ var tables = strings.Fields(`subjects seen_events contacts identities profiles c
 	reactions attachments message_parts waiting_receipts consents unknown_events connection_slots outbox leases privacy_commands
 	object_deletions idempotency uploads gone`)
 
-// Empty empties the database.
+// project gives the World a projector that remembers nothing, as a process does that is started.
+func (w *World) project() {
+	w.Helper()
+	p, err := project.New(w.DB, w.Send, w.Clock, telemetry.Discard(), w.committed)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.Projector = p
+}
+
+// Handle is the present projector's.
+func (w *World) Handle(ctx context.Context, records []bus.Record) error {
+	w.mu.Lock()
+	p := w.Projector
+	w.mu.Unlock()
+	return p.Handle(ctx, records)
+}
+
+// Empty empties the database, and starts on it anew.
 func (w *World) Empty() {
 	w.Helper()
+	_ = w.Projector.Close()
+	w.project()
 	w.Exec(func(tx *sqldb.Tx) error {
 		for _, table := range tables {
 			if _, err := tx.ExecContext(context.Background(), "DELETE FROM "+table); err != nil {
