@@ -31,8 +31,10 @@ type batch struct {
 	// came earlier.
 	fresh, copies []*event
 	receipts      []*pb.ChannelEvent
-	// conversations and refs are the rows locked.
-	conversations map[string]*store.Conversation
+	// conversations are those of the batch's messages, and involved those that its receipts are about; refs are what it
+	// calls messages by. Their rows are locked.
+	conversations map[string]conversationRow
+	involved      map[string]*store.Conversation
 	refs          map[store.RefKey]store.Ref
 	// changes are the references whose message this batch brings, edits or deletes; amended those of them
 	// that it edits.
@@ -277,7 +279,7 @@ func (b *batch) sendingOutcomes(ctx context.Context) error {
 		return nil
 	}
 	b.locked = 0 // it locks more
-	entries, err := b.p.sending.Apply(ctx, b.tx, b.receipts, b.conversations, b.refs)
+	entries, err := b.p.sending.Apply(ctx, b.tx, b.receipts, b.involved, b.refs)
 	b.entries = append(b.entries, entries...)
 	return err
 }

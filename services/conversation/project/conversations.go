@@ -2,8 +2,6 @@ package project
 
 import (
 	"context"
-	"maps"
-	"slices"
 
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/sqldb"
@@ -16,6 +14,12 @@ type conversation struct {
 	e                        *event
 	thread                   string
 	first, last, lastInbound int64
+}
+
+// conversationRow is what is to be known of a conversation's row to tell of its messages.
+type conversationRow struct {
+	contact string
+	frozen  bool
 }
 
 // lockConversations upserts the conversations of the batch's messages, with what those add to them, and
@@ -50,7 +54,7 @@ func (b *batch) lockConversations(ctx context.Context) error {
 			group, c.first, c.last, c.lastInbound, frozen})
 	}
 	store.SortRows(rows)
-	b.conversations = map[string]*store.Conversation{}
+	b.conversations = make(map[string]conversationRow, len(rows))
 	err := sqldb.QueueRows(ctx, b.tx, "conversations", []string{"id", "workspace_id", "channel", "connection_id", "contact_id",
 		"contact_subject", "thread_id", "is_group", "first_us", "last_us", "last_inbound_us", "frozen"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET
@@ -61,9 +65,13 @@ func (b *batch) lockConversations(ctx context.Context) error {
 		last_us = CASE WHEN excluded.last_us > conversations.last_us THEN excluded.last_us ELSE conversations.last_us END,
 		last_inbound_us = CASE WHEN excluded.last_inbound_us > conversations.last_inbound_us
 			THEN excluded.last_inbound_us ELSE conversations.last_inbound_us END
-		RETURNING `+store.ConversationColumns, func(rows sqldb.Row) error {
-			c, err := store.ScanConversation(rows)
-			b.conversations[c.ID] = c
+		RETURNING id, contact_id, frozen`, func(row sqldb.Row) error {
+			var id string
+			var c conversationRow
+			var frozen int
+			err := row.Scan(&id, &c.contact, &frozen)
+			c.frozen = frozen == 1
+			b.conversations[id] = c
 			return err
 		})
 	if err != nil {
@@ -75,21 +83,13 @@ func (b *batch) lockConversations(ctx context.Context) error {
 // lockInvolved locks the conversations of receipts, and those of people who opted out: their queued parts
 // are to be looked at.
 func (b *batch) lockInvolved(ctx context.Context) error {
-	if len(b.receipts) > 0 {
-		if err := b.tx.Send(ctx); err != nil {
-			return err
-		}
-	}
 	involved, err := b.p.sending.Involved(ctx, b.tx, b.receipts)
 	if err != nil {
 		return err
 	}
-	others := slices.DeleteFunc(involved, func(id string) bool { return b.conversations[id] != nil })
-	more, err := store.LockConversations(ctx, b.tx, others)
-	if err != nil {
+	if b.involved, err = store.LockConversations(ctx, b.tx, involved); err != nil {
 		return err
 	}
-	maps.Copy(b.conversations, more)
 	var optedOut []string
 	for e := range b.of(pb.EventType_EVENT_TYPE_CONSENT) {
 		if e.GetConsent().GetAction() == "opt_out" {

@@ -223,15 +223,15 @@ func (m *message) same(o *message) bool {
 }
 
 func (b *batch) told(m *message, typ string) {
-	c := b.conversations[m.conversation]
-	if c == nil || c.Frozen || b.alive[m.author].Frozen {
+	c, ok := b.conversations[m.conversation]
+	if !ok || c.frozen || b.alive[m.author].Frozen {
 		return
 	}
 	direction := pb.Direction_DIRECTION_INBOUND
 	if m.direction == outbound {
 		direction = pb.Direction_DIRECTION_OUTBOUND
 	}
-	b.tell(m.e, typ, m.conversation, c.ContactID, m.id, direction, m.order)
+	b.tell(m.e, typ, m.conversation, c.contact, m.id, direction, m.order)
 }
 
 // tellUpdated tells of messages that were there and changed.

@@ -335,7 +335,8 @@ var errLost = errors.New("relay: the lease was lost")
 // to UpTo. From is the last position that had been given before.
 type Page struct {
 	From, UpTo int64
-	Rows       []Row
+	//bound:exempt no more than placeBatch
+	Rows []Row
 }
 
 // Row is a row of topic conversations. Position is its last entry's.

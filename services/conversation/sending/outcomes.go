@@ -87,7 +87,7 @@ func (s *Sending) Apply(ctx context.Context, tx *sqldb.Tx, receipts []*pb.Channe
 				err = s.sweepThrough(ctx, tx, c, e, parts)
 			}
 		} else if p := parts.find(targets[i]); p != nil {
-			s.outcome(ctx, locked[p.Conversation], p, e, parts)
+			s.outcome(ctx, p, e, parts)
 		} else {
 			var told []store.Entry
 			told, err = s.elsewhere(ctx, tx, targets[i].Message, e)
@@ -175,7 +175,7 @@ func (set partSet) find(a store.Attempt) *part {
 }
 
 // outcome applies one receipt to its attempt.
-func (s *Sending) outcome(ctx context.Context, c *store.Conversation, p *part, e *pb.ChannelEvent, parts partSet) {
+func (s *Sending) outcome(ctx context.Context, p *part, e *pb.ChannelEvent, parts partSet) {
 	r := e.GetReceipt()
 	if id := r.GetExternalId(); id != "" && (p.External == "" || id < p.External) {
 		p.External, p.changed = id, true
