@@ -16,7 +16,7 @@ const (
 	// fetchWait is how long a fetch waits at the end of a partition, and idleWait how long at most where nothing came the
 	// last time. Long is nearly free, short is costly with many idle partitions; a new record ends the wait at once.
 	// Idle waits are of different lengths: hundreds that end together keep everybody else from the brokers.
-	//bound:timeout a fetch at the end of a partition | {fetchWait}, {idleWait} where nothing came the last time | the next fetch
+	//bound:timeout a fetch at the end of a partition | {fetchWait}, {idleWait} at most where nothing came the last time | the next fetch
 	fetchWait = 2 * time.Second
 	idleWait  = 10 * time.Second
 )

@@ -259,11 +259,10 @@ func TestATransactionThatOutlivesItsContextFailsForThat(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		err := db.Tx(ctx, func(tx *sqldb.Tx) error {
-			for {
-				if _, err := tx.ExecContext(t.Context(), "SELECT 1"); err != nil {
-					return nil // it has ended behind our back: to commit is too late
-				}
+			for failed := error(nil); failed == nil; {
+				_, failed = tx.ExecContext(t.Context(), "SELECT 1")
 			}
+			return nil // it has ended behind our back: to commit is too late
 		})
 		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sql.ErrTxDone) {
 			t.Errorf("it fails with %v", err)
