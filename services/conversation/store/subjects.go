@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 
 	"tributary.dev/libs/sqldb"
@@ -111,7 +112,7 @@ func OptedOut(ctx context.Context, tx *sqldb.Tx, subject, connection string) (bo
 	var action string
 	err := tx.QueryRowContext(ctx, `SELECT action FROM consents WHERE subject_id = $1 AND action IN ('opt_in', 'opt_out')
 		AND (workspace_wide = 1 OR connection_id = $2) ORDER BY order_us DESC, event_id DESC LIMIT 1`, subject, connection).Scan(&action)
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
 	return action == "opt_out", err
