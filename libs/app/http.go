@@ -85,7 +85,7 @@ func (r *run) route(s *service, route Route) http.Handler {
 	if !route.Public {
 		h = r.directory.Middleware(h)
 	}
-	h = r.deadlines(route.Stream, h)
+	h = r.deadlines(route.Stream, r.timed(h))
 	return s.telemetry.Server(route.Pattern, recovered(h))
 }
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -26,7 +25,8 @@ const heapFloor = 24 << 20
 // something could not be started, or had to be left behind when stopping took too long; whatever was
 // started is stopped in both cases.
 func (p *Platform) Run(ctx context.Context, units ...Unit) (err error) {
-	r := &run{p: p, directory: access.NewDirectory(p.Bus, p.Clock.Now)}
+	//bound:exempt closed once
+	r := &run{p: p, directory: access.NewDirectory(p.Bus, p.Clock.Now), timeAsked: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.unwind()) }()
 	if len(units) == 1 { // all services together live on more than that
 		defer runtime.KeepAlive(make([]byte, heapFloor))
@@ -67,7 +67,8 @@ type run struct {
 	directory *access.Directory
 	services  []*service
 	stopping  stopping
-	timeAsked atomic.Bool
+	// timeAsked is closed once the registry was asked for the time.
+	timeAsked chan struct{}
 	// undo stops what was started, last first.
 	undo []func(ctx context.Context) error
 }

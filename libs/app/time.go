@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -22,9 +23,12 @@ func (r *run) keepTime(ctx context.Context) error {
 	//bound:retry asking the registry for the time | after {firstAsked}, growing to {longestAsked} | the clock stays as it is
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = firstAsked, longestAsked
-	for {
+	for asked := false; ; {
 		err := r.services[0].deps.Seal.AskTime(ctx) // the services of a process share its clock
-		r.timeAsked.Store(true)
+		if !asked {
+			close(r.timeAsked)
+			asked = true
+		}
 		wait := askEvery
 		if err != nil {
 			r.p.Telemetry.Log.DebugContext(ctx, "the registry does not tell the time", "error", err)
@@ -46,8 +50,22 @@ func (r *run) keepTime(ctx context.Context) error {
 // timeKnown is ready once the registry was asked for the time, whether it could answer or not: who goes by a
 // wrong clock of its own refuses what providers sign.
 func (r *run) timeKnown() error {
-	if !r.timeAsked.Load() {
+	select {
+	case <-r.timeAsked:
+		return nil
+	default:
 		return errors.New("the registry was not asked for the time yet")
 	}
-	return nil
+}
+
+// timed lets requests wait until then, as long as one call of the registry takes at most: not all who call look
+// first whether the process is ready.
+func (r *run) timed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		select {
+		case <-r.timeAsked:
+			next.ServeHTTP(w, req)
+		case <-req.Context().Done():
+		}
+	})
 }
