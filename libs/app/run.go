@@ -25,7 +25,6 @@ const heapFloor = 24 << 20
 // something could not be started, or had to be left behind when stopping took too long; whatever was
 // started is stopped in both cases.
 func (p *Platform) Run(ctx context.Context, units ...Unit) (err error) {
-	//bound:exempt closed once
 	r := &run{p: p, directory: access.NewDirectory(p.Bus, p.Clock.Now), timeAsked: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.unwind()) }()
 	if len(units) == 1 { // all services together live on more than that
