@@ -42,7 +42,7 @@ const (
 	// The least time between two looks of a stream, however often it is woken: pauseEach for every open stream,
 	// so that all together look a thousand times a second at most, but within pauseLeast and pauseMost.
 	pauseEach  = time.Millisecond
-	pauseLeast = 5 * time.Millisecond
+	pauseLeast = 2 * time.Millisecond
 	pauseMost  = 50 * time.Millisecond
 )
 
