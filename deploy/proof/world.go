@@ -108,13 +108,14 @@ func (w *world) deliverSMS(ctx context.Context, query string, form url.Values) e
 	return w.insist(ctx, path, func() http.Header { return standin.TwilioHeader(authToken, w.URL+path, form) }, []byte(form.Encode()))
 }
 
+// insist sends a webhook until it is answered 2xx: again where the mesh can't take it now, or nobody is there.
 func (w *world) insist(ctx context.Context, path string, sign func() http.Header, body []byte) error {
 	for {
 		status, err := w.api.Webhook(ctx, path, sign(), body)
 		if err == nil && status/100 == 2 {
 			return nil
 		}
-		if err == nil && status != http.StatusServiceUnavailable {
+		if err == nil && status != http.StatusServiceUnavailable && status != http.StatusBadGateway {
 			return fmt.Errorf("answered %d", status)
 		}
 		select {
