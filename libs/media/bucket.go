@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ var ErrNotFound = errors.New("media: no such object")
 // attachment again finds all there is to say of it without fetching it again.
 type Bucket struct {
 	bucket *blob.Bucket
+	folder string // of a file:// bucket
 }
 
 const (
@@ -60,15 +63,19 @@ func OpenBucket(ctx context.Context, bucketURL string) (*Bucket, error) {
 		}
 		u.RawQuery = q.Encode()
 	}
-	b, err := blob.OpenBucket(ctx, u.String())
+	opened, err := blob.OpenBucket(ctx, u.String())
 	if err != nil {
 		return nil, fmt.Errorf("media: open bucket: %w", err)
 	}
-	return NewBucket(b), nil
+	b := NewBucket(opened)
+	if u.Scheme == "file" {
+		b.folder = filepath.FromSlash(u.Path)
+	}
+	return b, nil
 }
 
 // NewBucket keeps attachments in b, and closes it.
-func NewBucket(b *blob.Bucket) *Bucket { return &Bucket{b} }
+func NewBucket(b *blob.Bucket) *Bucket { return &Bucket{bucket: b} }
 
 // Close closes the bucket.
 func (b *Bucket) Close() error { return b.bucket.Close() }
@@ -92,8 +99,13 @@ func (b *Bucket) Store(ctx context.Context, subject seal.Subject, ref *pb.Attach
 	//bound:exempt storeWithin says it
 	ctx, cancel := context.WithTimeout(ctx, storeWithin)
 	defer cancel()
+	var file *os.File // of a file:// bucket, until it is renamed
 	w, err := b.bucket.NewWriter(ctx, stored.GetObject(), &blob.WriterOptions{
 		ContentType: "application/octet-stream", DisableContentTypeDetection: true, IfNotExist: true,
+		BeforeWrite: func(as func(any) bool) error {
+			as(&file)
+			return nil
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("media: store: %w", err)
@@ -103,6 +115,14 @@ func (b *Bucket) Store(ctx context.Context, subject seal.Subject, ref *pb.Attach
 		cancel() // a writer that is closed with its context cancelled keeps nothing
 		_ = w.Close()
 		return nil, err
+	}
+	if file != nil && b.folder != "" {
+		// gocloud looks for the file and then renames its own: of two writers at once the last wins, and the other tells
+		// of a key that opens nothing. A link is made by one alone.
+		if os.Link(file.Name(), filepath.Join(b.folder, filepath.FromSlash(stored.GetObject()))) == nil {
+			_ = w.Close() // finds the file, and takes its own away
+			return stored, nil
+		}
 	}
 	err = w.Close()
 	if gcerrors.Code(err) == gcerrors.FailedPrecondition {

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/iotest"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
@@ -75,6 +78,30 @@ func TestStoringTwiceChangesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, proto.Equal(first, second))
 		require.Equal(t, "first", string(read(t, b, s, second)))
+	})
+}
+
+// Two events of one message, or one that came twice, are fetched side by side.
+func TestWhoStoresAtOnceTellsOfOneObject(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b *Bucket) {
+		s := subject()
+		for round := range 30 {
+			ref := &pb.AttachmentRef{Id: fmt.Sprintf("a%d", round)}
+			var wg sync.WaitGroup
+			told := make([]*pb.AttachmentRef, 8)
+			for i := range told {
+				wg.Go(func() {
+					var err error
+					told[i], err = b.Store(t.Context(), s, ref, bytes.NewReader([]byte(fmt.Sprint(i))))
+					assert.NoError(t, err)
+				})
+			}
+			wg.Wait()
+			for _, other := range told {
+				require.True(t, proto.Equal(told[0], other), "%v\n%v", told[0], other)
+			}
+			require.Len(t, read(t, b, s, told[0]), 1)
+		}
 	})
 }
 
