@@ -54,6 +54,9 @@ func (e *env) profile(ctx context.Context, p *mesh.Process, what string) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("profile of %s: %s", p.Name, resp.Status)
 	}
+	if err := os.MkdirAll(e.profiles, 0o750); err != nil {
+		return err
+	}
 	file, err := os.Create(filepath.Join(e.profiles, what+"-"+p.Name+".pprof"))
 	if err != nil {
 		return err

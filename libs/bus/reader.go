@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -15,10 +14,12 @@ const (
 	fetchBytes = 4 << 20
 	// fetchWait is how long a fetch waits at the end of a partition, and idleWait how long at most where nothing came the
 	// last time. Long is nearly free, short is costly with many idle partitions; a new record ends the wait at once.
-	// Idle waits are of different lengths: hundreds that end together keep everybody else from the brokers.
+	// Idle waits are of idleKinds lengths, a second apart: hundreds that end together keep everybody else from the
+	// brokers, and each that ends by itself wakes a processor.
 	//bound:timeout a fetch at the end of a partition | {fetchWait}, {idleWait} at most where nothing came the last time | the next fetch
 	fetchWait = 2 * time.Second
 	idleWait  = 10 * time.Second
+	idleKinds = 4
 )
 
 // reader reads one partition from an offset on, in no group. It is used by one goroutine.
@@ -89,7 +90,7 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 	//bound:exempt fetchBytes says it
 	//bound:exempt fetchWait and idleWait say it
 	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{MinBytes: 1, MaxBytes: fetchBytes, MaxWait: r.wait})
-	r.wait = idleWait/2 + rand.N(idleWait/2)
+	r.wait = idleWait - time.Duration(r.at.partition%idleKinds)*time.Second
 	for {
 		m, err := batch.ReadMessage()
 		if err != nil {
