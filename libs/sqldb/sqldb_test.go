@@ -369,7 +369,10 @@ func TestAServerThatFallsSilentIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	network.Mend()
-	if err := db.Tx(t.Context(), func(*sqldb.Tx) error { return nil }); err != nil {
+	if err := db.Tx(t.Context(), func(tx *sqldb.Tx) error {
+		_, err := tx.ExecContext(t.Context(), "SELECT 1")
+		return err
+	}); err != nil {
 		t.Fatal("once it speaks again:", err)
 	}
 }

@@ -42,8 +42,9 @@ type statement struct {
 }
 
 // Queue is Query for what the caller can wait for: PostgreSQL gets it with the next statement that is not queued, or
-// with the COMMIT, and scan is called then. Only then can it fail there, which fails the transaction. SQLite, which has
-// no round trips, runs it at once.
+// with the COMMIT, and scan is called then. Only then can it fail there, which fails the transaction; but a scan that is
+// called after the COMMIT comes too late to undo anything: where its error is to, Send before. SQLite, which has no round
+// trips, runs it at once.
 func (tx *Tx) Queue(ctx context.Context, query string, args []any, scan func(Row) error) error {
 	if tx.pg == nil {
 		return queryLite(ctx, tx.lite, query, args, scan)
@@ -185,8 +186,11 @@ func postgres(ctx context.Context, conn *pgx.Conn, begin string, f func(tx *Tx) 
 	if err := f(tx); err != nil {
 		return err
 	}
-	if begin == "" || !tx.begun && len(tx.queued) == 1 {
+	switch {
+	case begin == "":
 		return tx.Send(ctx)
+	case !tx.begun && len(tx.queued) == 1: // nothing but BEGIN
+		return nil
 	}
 	var tag pgconn.CommandTag
 	tx.queued = append(tx.queued, statement{text: "COMMIT", tag: &tag})
