@@ -232,7 +232,7 @@ func provesLateEventsDropped(t *testing.T) {
 	// Queued, and dead-lettered, before: their records again.
 	var again []bus.Message
 	for _, r := range queued {
-		if r.Topic == "inbound.slack" || r.Topic == "inbound.sms" || r.Topic == "outbound.slack" || r.Topic == "outbound.sms" {
+		if slices.Contains([]string{"inbound.slack", "inbound.sms", "fetch.slack", "fetch.sms", "outbound.slack", "outbound.sms"}, r.Topic) {
 			again = append(again, bus.Message{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers})
 		}
 		if m, ok := revived(r); ok {

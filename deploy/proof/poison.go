@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -111,8 +112,10 @@ func (p *poisoner) prepare(ctx context.Context) error {
 	garbage := []byte("\xff\xff\xff this is no protobuf")
 	inbound, outbound := []string{"inbound.slack", "inbound.sms"}, []string{"outbound.slack", "outbound.sms"}
 	p.kinds = []poisonKind{
-		{inbound, "", garbage, map[string]string{"conversation": "undecodable", "connect": "not_an_event"}},
+		{inbound, "", garbage, map[string]string{"conversation": "undecodable"}},
 		{inbound, "tributary.message", garbage, map[string]string{"conversation": "undecodable"}},
+		{[]string{"fetch.slack", "fetch.sms"}, "tributary.message", garbage, map[string]string{"-fetch": "undecodable"}},
+		{[]string{"revocations"}, "", garbage, map[string]string{"connect": "not_an_event"}},
 		{inbound, "tributary.message", incomplete, map[string]string{"conversation": "incomplete"}},
 		{inbound, "tributary.profile", constraint, map[string]string{"conversation": "constraint"}},
 		{outbound, "command", garbage, map[string]string{"-send": "decode"}},
@@ -191,7 +194,8 @@ func (p *poisoner) buried(ctx context.Context) error {
 		for i := range p.each {
 			for group, reason := range kind.dead {
 				if group[0] == '-' {
-					group = kind.topics[i%len(kind.topics)][len("outbound."):] + group
+					_, channel, _ := strings.Cut(kind.topics[i%len(kind.topics)], ".")
+					group = channel + group
 				}
 				letter := poisonNumber(k, i) + " " + group + " " + reason
 				if total++; found[letter] == 0 {

@@ -274,8 +274,6 @@ type Partition struct {
 	of        *generationOf
 	reader    *reader
 	pending   []kafka.Message
-	gather    time.Duration // see Subscription
-	gave      time.Time     // when records were last fetched
 	committed atomic.Int64
 }
 
@@ -286,16 +284,10 @@ func (p *Partition) Fetch(ctx context.Context, max int) ([]Record, error) {
 	//bound:retry reading after a fault of the broker | after {$1}, growing to {$2} | goes on
 	wait := pause(50*time.Millisecond, 2*time.Second)
 	for len(p.pending) == 0 {
-		if rest := p.gather - time.Since(p.gave); rest > 0 && sleep(ctx, rest) != nil {
-			return nil, ctx.Err()
-		}
 		msgs, err := p.reader.fetch(ctx)
 		switch {
 		case err == nil:
 			p.pending, p.Next = msgs, p.reader.next
-			if len(msgs) > 0 {
-				p.gave = time.Now()
-			}
 		case errors.Is(err, kafka.OffsetOutOfRange):
 			if err := p.outOfRange(ctx); err != nil {
 				return nil, err

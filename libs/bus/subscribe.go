@@ -19,10 +19,6 @@ type Subscription struct {
 	Topics []string
 	// MaxBatch records are handed over at once; 0 is 500. All of one partition, in offset order.
 	MaxBatch int
-	// Gather is how long a partition that has just given records is let alone, so that many come at once:
-	// for handlers that can wait, since every fetch and commit costs the brokers as much as some hundred
-	// records do. The first record after a while never waits.
-	Gather time.Duration
 	// Handle must be safe to call for different partitions at once. An error wrapped with DataFault
 	// means that these records can't be handled as they are: the batch is bisected and the one at fault
 	// goes to dead.<topic>; so does one that Handle panics on. Any other error stops the partition and the
@@ -111,7 +107,6 @@ type subscriber struct {
 }
 
 func (s *subscriber) run(ctx context.Context, p *Partition) {
-	p.gather = s.Gather
 	for {
 		batch, err := p.Fetch(ctx, s.MaxBatch)
 		if err != nil {

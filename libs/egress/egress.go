@@ -12,6 +12,7 @@ import (
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/telemetry"
@@ -86,7 +87,7 @@ type Egress struct {
 	cfg      Config
 	deps     Deps
 	channel  string
-	inbound  *inbound
+	events   *events
 	meters   *meters
 	sender   channel.Sender  // nil: the channel can't send
 	fetcher  channel.Fetcher // nil: the channel has nothing to fetch
@@ -106,9 +107,9 @@ func New(cfg Config, deps Deps) (*Egress, error) {
 	if e.meters, err = newMeters(deps.Telemetry.Meter, e.channel); err != nil {
 		return nil, fmt.Errorf("egress: %w", err)
 	}
-	e.inbound = &inbound{bus: deps.Bus, channel: e.channel}
+	e.events = &events{bus: deps.Bus}
 	if e.receipts == nil {
-		e.receipts = e.inbound
+		e.receipts = e.events
 	}
 	e.sender, _ = deps.Adapter.(channel.Sender)
 	e.fetcher, _ = deps.Adapter.(channel.Fetcher)
@@ -170,7 +171,7 @@ func (e *Egress) Run(ctx context.Context) error {
 }
 
 func (e *Egress) send(ctx context.Context) error {
-	s := newSender(e.cfg, e.channel, e.sender, e.deps, e.inbound, e.receipts, e.meters)
+	s := newSender(e.cfg, e.channel, e.sender, e.deps, e.events, e.receipts, e.meters)
 	defer s.stop()
 	topic := outboundTopic(e.channel)
 	if s.insist(ctx, "topics", func() error {
@@ -184,44 +185,31 @@ func (e *Egress) send(ctx context.Context) error {
 }
 
 func (e *Egress) fetch(ctx context.Context) error {
-	f := newFetcher(e.cfg, e.channel, e.fetcher, e.deps, e.inbound, e.meters)
+	f := newFetcher(e.cfg, e.channel, e.fetcher, e.deps, e.events, e.meters)
 	return e.deps.Bus.Subscribe(ctx, bus.Subscription{
-		Group: e.channel + "-fetch", Topics: []string{inboundTopic(e.channel)}, MaxBatch: 100, Gather: fetchGather, Handle: f.handle,
+		Group: e.channel + "-fetch", Topics: []string{inbound.Fetch(e.channel).Name}, MaxBatch: 100, Handle: f.handle,
 	})
 }
 
-func inboundTopic(channel string) string  { return "inbound." + channel }
 func outboundTopic(channel string) string { return "outbound." + channel }
 
-// inbound publishes events onto the channel's own inbound topic.
-type inbound struct {
-	bus     *bus.Bus
-	channel string
-}
+// events publishes what egress itself has to say.
+type events struct{ bus *bus.Bus }
 
 // Report implements Receipts.
-func (i *inbound) Report(ctx context.Context, event *pb.ChannelEvent) error {
-	return i.publish(ctx, event)
+func (e *events) Report(ctx context.Context, event *pb.ChannelEvent) error {
+	return e.publish(ctx, event)
 }
 
-func (i *inbound) publish(ctx context.Context, events ...*pb.ChannelEvent) error {
-	msgs := make([]bus.Message, len(events))
-	for n, event := range events {
+func (e *events) publish(ctx context.Context, events ...*pb.ChannelEvent) error {
+	var msgs []bus.Message
+	for _, event := range events {
 		value, err := proto.Marshal(event)
 		if err != nil {
 			return fmt.Errorf("egress: event: %w", err)
 		}
-		msgs[n] = bus.Message{
-			Topic: inboundTopic(i.channel), Key: eventKey(event), Value: value,
-			Headers: telemetry.EventHeaders(telemetry.Inject(ctx, nil), event.GetId(), "tributary."+eventType(event), "tributary/"+i.channel, event.GetReceivedAtUs()),
-		}
+		m := inbound.Message(event, value, telemetry.Inject(ctx, nil))
+		msgs = append(append(msgs, m), inbound.Copies(event, m, false)...)
 	}
-	return i.bus.Publish(ctx, msgs...)
-}
-
-func eventKey(event *pb.ChannelEvent) string {
-	if event.GetType() == pb.EventType_EVENT_TYPE_REVOCATION {
-		return event.GetConnectionId()
-	}
-	return event.GetConversationKey()
+	return e.bus.Publish(ctx, msgs...)
 }

@@ -16,6 +16,7 @@ import (
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/telemetry"
@@ -44,8 +45,6 @@ type fetcher struct {
 }
 
 const (
-	// fetchGather: what is to be fetched is there a moment later, and most events name nothing to fetch.
-	fetchGather = 500 * time.Millisecond
 	// fetchPause is the first of the pauses between tries; each is twice the last.
 	//bound:retry fetching an attachment or profile | {Config.FetchTries} tries, {} apart and twice as long each time | the attachment failed; the profile is asked for again later
 	fetchPause = 500 * time.Millisecond
@@ -64,14 +63,18 @@ func newFetcher(cfg Config, name string, provider channel.Fetcher, deps Deps, in
 // handle fetches what the events of one partition name, several at once. An error is a fault of the
 // registry, the bucket or the broker, never of a provider: all is tried again then.
 func (f *fetcher) handle(ctx context.Context, records []bus.Record) error {
+	events := make([]*pb.ChannelEvent, len(records))
+	for i, r := range records {
+		events[i] = &pb.ChannelEvent{}
+		if err := proto.Unmarshal(r.Value, events[i]); err != nil {
+			return bus.DataFault("undecodable", err)
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.cfg.Fetches)
-	for _, r := range records {
-		event := &pb.ChannelEvent{}
-		if proto.Unmarshal(r.Value, event) != nil {
-			continue // the conversation service sets it aside
-		}
-		files, person := hasFiles(event), f.wantsProfile(event)
+	for i, r := range records {
+		event := events[i]
+		files, person := inbound.NamesFiles(event), f.wantsProfile(event)
 		if !files && !person {
 			continue
 		}
@@ -88,27 +91,13 @@ func (f *fetcher) handle(ctx context.Context, records []bus.Record) error {
 	return g.Wait()
 }
 
-func hasFiles(e *pb.ChannelEvent) bool {
-	if e.GetType() != pb.EventType_EVENT_TYPE_MESSAGE && e.GetType() != pb.EventType_EVENT_TYPE_EDIT {
-		return false
-	}
-	for _, a := range e.GetAttachments() {
-		if unfetched(a) {
-			return true
-		}
-	}
-	return false
-}
-
-func unfetched(a *pb.AttachmentRef) bool { return a.GetObject() == "" && a.GetFailed() == "" }
-
 // fetchFiles fetches the attachments of one event.
 func (f *fetcher) fetchFiles(ctx context.Context, event *pb.ChannelEvent) error {
 	ctx, span := f.tracer.Start(ctx, "fetch "+f.channel)
 	defer span.End()
 	refs := map[string]*pb.AttachmentRef{}
 	for _, a := range event.GetAttachments() {
-		if unfetched(a) {
+		if inbound.Unfetched(a) {
 			refs[a.GetId()] = a
 		}
 	}

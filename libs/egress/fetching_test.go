@@ -56,7 +56,7 @@ func (m *mesh) publish(events ...*pb.ChannelEvent) {
 	for _, e := range events {
 		value, err := proto.Marshal(e)
 		require.NoError(m.t, err)
-		require.NoError(m.t, m.bus.Publish(m.t.Context(), bus.Message{Topic: "inbound.model", Key: e.GetConversationKey(), Value: value}))
+		require.NoError(m.t, m.bus.Publish(m.t.Context(), bus.Message{Topic: "fetch.model", Key: e.GetConversationKey(), Value: value}))
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"tributary.dev/libs/bus/bustest"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/seal/sealtest"
@@ -54,7 +55,7 @@ func newMesh(t *testing.T, c *bustest.Cluster) *mesh {
 	m.bucket, err = media.OpenBucket(t.Context(), "mem://")
 	require.NoError(t, err)
 	t.Cleanup(func() { m.bucket.Close() })
-	require.NoError(t, m.bus.EnsureTopics(t.Context(), bus.Topic{Name: "inbound.model", Partitions: 2}, bus.Topic{Name: "outbound.model", Partitions: 1}))
+	require.NoError(t, m.bus.EnsureTopics(t.Context(), bus.Topic{Name: "inbound.model", Partitions: 2}, bus.Topic{Name: "fetch.model", Partitions: 2}, bus.Topic{Name: "revocations", Partitions: 1}, bus.Topic{Name: "outbound.model", Partitions: 1}))
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -73,7 +74,7 @@ func (m *mesh) listen(_ context.Context, records []bus.Record) error {
 		if err := proto.Unmarshal(r.Value, e); err != nil {
 			return err
 		}
-		if r.Key != eventKey(e) {
+		if r.Key != inbound.Message(e, nil, nil).Key {
 			m.t.Errorf("event %s is keyed by %q", e.GetId(), r.Key)
 		}
 		if !slices.ContainsFunc(m.events, func(known *pb.ChannelEvent) bool { return known.GetId() == e.GetId() }) {

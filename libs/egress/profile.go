@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/seal"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
@@ -39,26 +40,11 @@ func newAsked() *otter.Cache[string, struct{}] {
 // wantsProfile: a person did something, the event names them as the provider does, and their profile has
 // not been asked for lately. It counts as asked for from here on.
 func (f *fetcher) wantsProfile(e *pb.ChannelEvent) bool {
-	switch e.GetType() {
-	case pb.EventType_EVENT_TYPE_MESSAGE, pb.EventType_EVENT_TYPE_EDIT, pb.EventType_EVENT_TYPE_REACTION, pb.EventType_EVENT_TYPE_MEMBERSHIP:
-	default:
-		return false
-	}
-	if profilePart(e) == nil {
+	if inbound.ProfileOfAuthor(e) == nil {
 		return false
 	}
 	_, first := f.asked.SetIfAbsent(e.GetAuthorSubject(), struct{}{})
 	return first
-}
-
-// profilePart is what an event says of its author.
-func profilePart(e *pb.ChannelEvent) *pb.SealedPart {
-	for _, part := range e.GetParts() {
-		if part.GetCategory() == pb.Category_CATEGORY_PROFILE && part.GetSubjectId() == e.GetAuthorSubject() && e.GetAuthorSubject() != "" {
-			return part
-		}
-	}
-	return nil
 }
 
 // fetchProfile asks the provider about an event's author. What fails is asked again after a while, by the
@@ -66,7 +52,7 @@ func profilePart(e *pb.ChannelEvent) *pb.SealedPart {
 func (f *fetcher) fetchProfile(ctx context.Context, event *pb.ChannelEvent) error {
 	ctx, span := f.tracer.Start(ctx, "profile "+f.channel)
 	defer span.End()
-	part := profilePart(event)
+	part := inbound.ProfileOfAuthor(event)
 	result, err := f.askProfile(ctx, event, part)
 	if err != nil {
 		f.asked.Invalidate(event.GetAuthorSubject())

@@ -80,8 +80,3 @@ func errorClass(c channel.Class) pb.ErrorClass {
 func word(s pb.Status) string {
 	return strings.ToLower(strings.TrimPrefix(s.String(), "STATUS_"))
 }
-
-// eventType is an event's type in lower case, without its enum's prefix.
-func eventType(e *pb.ChannelEvent) string {
-	return strings.ToLower(strings.TrimPrefix(e.GetType().String(), "EVENT_TYPE_"))
-}

@@ -274,7 +274,7 @@ func TestKilledBetweenSendingAndCall(t *testing.T) {
 		var dead atomic.Bool
 		stop := m.run(func(cfg *Config, d *Deps) {
 			cfg.StopWithin = time.Millisecond
-			d.Receipts = unheard{&dead, &inbound{bus: m.bus, channel: "model"}}
+			d.Receipts = unheard{&dead, &events{m.bus}}
 		})
 		m.order(m.command("caught"))
 		bustest.Eventually(t, "the call", func() bool { return m.provider.seen("caught") == 1 })

@@ -77,13 +77,24 @@ func (in *Ingress) publish(ctx context.Context, msgs []bus.Message) error {
 	return in.Publisher.Publish(ctx, msgs...)
 }
 
-func messages(outcomes []outcome) (msgs []bus.Message) {
+func messages(outcomes []outcome) []bus.Message {
+	msgs := make([]bus.Message, 0, len(outcomes))
 	for _, o := range outcomes {
 		if o.msg.Value != nil {
-			msgs = append(msgs, o.msg)
+			msgs = append(append(msgs, o.msg), o.copies...)
 		}
 	}
 	return msgs
+}
+
+// eventsOf counts those that messages gives, without copies.
+func eventsOf(outcomes []outcome) (n int) {
+	for _, o := range outcomes {
+		if o.msg.Value != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // counted counts what became of events that are published.
@@ -96,6 +107,9 @@ func (in *Ingress) counted(ctx context.Context, outcomes []outcome) {
 			in.metrics.add(ctx, in.metrics.erased, 1)
 		case o.fault == "":
 			in.metrics.publishedOne(ctx, o.typ)
+			if o.author != "" {
+				in.fetches.published(o.author)
+			}
 		}
 	}
 }

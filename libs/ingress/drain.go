@@ -148,7 +148,7 @@ func (in *Ingress) bringAll(ctx context.Context, records []spool.Record) error {
 		}
 	}
 	in.counted(ctx, outcomes)
-	in.metrics.add(ctx, in.metrics.drained, len(messages(outcomes)))
+	in.metrics.add(ctx, in.metrics.drained, eventsOf(outcomes))
 	return nil
 }
 

@@ -3,21 +3,22 @@ package ingress
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/seal"
-	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
 // outcome of sealing an item: a message to publish, or none because it is dropped, or a fault of the data.
 type outcome struct {
 	msg     bus.Message
+	copies  []bus.Message // of msg, for readers of few events
+	author  string        // whose profile copies ask for
 	typ     channel.Type
 	dropped bool // nobody knows the person
 	erased  bool // msg holds the id alone
@@ -136,16 +137,12 @@ func (in *Ingress) addressed(it *item, event *pb.ChannelEvent, o outcome) outcom
 		o.fault = "too_large"
 		return o
 	}
-	key := event.GetConversationKey()
-	if event.GetType() == pb.EventType_EVENT_TYPE_REVOCATION {
-		key = event.GetConnectionId()
+	o.msg = inbound.Message(event, value, it.Trace)
+	fetch := false
+	if in.fetches != nil {
+		fetch, o.author = in.fetches.wanted(event)
 	}
-	o.msg = bus.Message{
-		Topic: in.topic, Key: key, Value: value,
-		Headers: telemetry.EventHeaders(it.Trace, event.GetId(),
-			"tributary."+strings.ToLower(strings.TrimPrefix(pb.EventType_name[int32(event.GetType())], "EVENT_TYPE_")),
-			"tributary/"+in.Adapter.Name(), event.GetOrderUs()),
-	}
+	o.copies = inbound.Copies(event, o.msg, fetch)
 	return o
 }
 

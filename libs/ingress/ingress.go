@@ -15,6 +15,7 @@ import (
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/ingress/spool"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/telemetry"
@@ -64,6 +65,7 @@ type Ingress struct {
 	cfg Config
 	Deps
 	topic   string
+	fetches *fetches // nil: the adapter fetches nothing
 	urls    publicURLs
 	spool   *spool.Spool
 	metrics *metrics
@@ -87,7 +89,7 @@ func New(cfg Config, d Deps) (*Ingress, error) {
 	}
 	in := &Ingress{
 		cfg: cfg, Deps: d, spool: s,
-		topic: "inbound." + d.Adapter.Name(),
+		topic: inbound.Events(d.Adapter.Name()).Name,
 		urls:  newPublicURLs(cfg),
 		//bound:limit webhooks of a channel under way | {maxRequests}, and no more than {bytes bodyMemory} of bodies | 503
 		requests: make(chan struct{}, cfg.MaxRequests),
@@ -97,6 +99,9 @@ func New(cfg Config, d Deps) (*Ingress, error) {
 		draining: make(chan struct{}, 1),
 		//bound:queue wake-ups of who drains the spool | {} | the next is dropped: one is enough
 		arrived: make(chan struct{}, 1),
+	}
+	if _, ok := d.Adapter.(channel.Fetcher); ok {
+		in.fetches = newFetches()
 	}
 	in.registryBreaker = newBreaker[[]outcome](in, "registry")
 	in.publishBreaker = newBreaker[struct{}](in, "publish")
@@ -132,9 +137,8 @@ func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Fe
 			{Pattern: "POST " + pattern, Handler: in, Public: true},
 			{Pattern: "GET " + pattern, Handler: in, Public: true},
 		},
-		Topics: append(accounts.Topics(),
-			bus.Topic{Name: SpoolKeysTopic, Compacted: true},
-			bus.Topic{Name: in.topic, Retention: 14 * 24 * time.Hour}),
+		Topics: append(accounts.Topics(), bus.Topic{Name: SpoolKeysTopic, Compacted: true},
+			inbound.Events(adapter.Name()), inbound.Fetch(adapter.Name()), inbound.Revocations()),
 		Jobs: []app.Job{
 			{Name: "accounts", Run: a.Run},
 			{Name: "spoolkeys", Run: keys.Run},

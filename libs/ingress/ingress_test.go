@@ -95,7 +95,10 @@ const (
 
 // newMesh has the app "app" with the accounts a1 and a2, of one workspace each.
 func newMesh(t testing.TB, change ...func(*ingress.Config)) *ingresstest.Mesh {
-	m := ingresstest.New(t, courier{}, byApp, nil, change...)
+	return connected(ingresstest.New(t, courier{}, byApp, nil, change...))
+}
+
+func connected(m *ingresstest.Mesh) *ingresstest.Mesh {
 	m.Accounts.AddApp(&pb.App{Id: "app-id", Name: "app", Channel: "courier"}, today, yesterday)
 	for _, n := range []string{"1", "2"} {
 		m.Accounts.AddConnection(&pb.Connection{

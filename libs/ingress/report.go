@@ -2,11 +2,11 @@ package ingress
 
 import (
 	"context"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
@@ -22,7 +22,7 @@ func (in *Ingress) Report(ctx context.Context, event *pb.ChannelEvent) error {
 	return in.deliver(ctx, []item{{
 		Workspace: event.GetWorkspaceId(), Connection: event.GetConnectionId(), Made: made,
 		// For the counts alone.
-		Event:      channel.Event{Type: channel.Type(strings.ToLower(strings.TrimPrefix(event.GetType().String(), "EVENT_TYPE_")))},
+		Event:      channel.Event{Type: channel.Type(inbound.Word(event.GetType()))},
 		ReceivedAt: in.Clock.Now(), Trace: telemetry.Inject(ctx, nil),
 	}})
 }

@@ -26,6 +26,7 @@ import (
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/endpointx"
 	"tributary.dev/libs/endpointx/openapitest"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
 	"tributary.dev/libs/telemetry"
@@ -51,7 +52,7 @@ func newHouse(t *testing.T, db *sqldb.DB, b *bus.Bus) *house {
 	t.Helper()
 	h := &house{T: t, dir: t.TempDir(), bus: b, mux: http.NewServeMux()}
 	c := &clock.Clock{Local: func() time.Time { return time.Now().Add(time.Duration(h.skew.Load()) * time.Microsecond) }}
-	require.NoError(t, b.EnsureTopics(t.Context(), append(append(accounts.Topics(), access.Topic()), inboundTopics()...)...))
+	require.NoError(t, b.EnsureTopics(t.Context(), append(accounts.Topics(), access.Topic(), inbound.Revocations())...))
 	keepers, err := openKeepers(t.Context(), app.Common{KeeperURL: keeperURL})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, keepers.close()) })

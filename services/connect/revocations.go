@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -16,10 +15,7 @@ import (
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
-// revocationsGather: one event in a great many is a revocation, and it may be heard of a moment later.
-const revocationsGather = 500 * time.Millisecond
-
-// revocations hear on the inbound topics what providers say of credentials.
+// revocations hear what providers say of credentials.
 type revocations struct {
 	s       *service
 	applied metric.Int64Counter
@@ -31,14 +27,11 @@ func newRevocations(s *service, meter metric.Meter) (*revocations, error) {
 	return &revocations{s, applied}, err
 }
 
-// handle takes a batch of channel events and acts on the revocations among them. What it did shows before
-// the batch is committed, and doing it again changes nothing.
+// handle acts on a batch of revocations. What it did shows before the batch is committed, and doing it again
+// changes nothing.
 func (h *revocations) handle(ctx context.Context, batch []bus.Record) error {
 	var events []*pb.ChannelEvent
 	for _, rec := range batch {
-		if !mayRevoke(rec.Headers) {
-			continue
-		}
 		var e pb.ChannelEvent
 		if err := proto.Unmarshal(rec.Value, &e); err != nil {
 			return bus.DataFault("not_an_event", err)
@@ -71,16 +64,6 @@ func (h *revocations) handle(ctx context.Context, batch []bus.Record) error {
 	}
 	h.s.relay.flush(ctx)
 	return nil
-}
-
-// mayRevoke spares the decoding of messages: only an event that is named otherwise is surely none.
-func mayRevoke(headers []bus.Header) bool {
-	for _, h := range headers {
-		if h.Key == "ce_type" {
-			return strings.HasSuffix(string(h.Value), "revocation")
-		}
-	}
-	return true
 }
 
 // revoke applies one event. Of all that a provider says since the credentials were given the gravest

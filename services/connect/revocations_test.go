@@ -25,7 +25,7 @@ func said(t testing.TB, connectionID, reason string, order time.Time, received b
 		OrderUs: order.UnixMicro(), OrderReceived: received,
 	})
 	require.NoError(t, err)
-	return bus.Record{Topic: "inbound.sms", Key: connectionID, Value: value, Headers: []bus.Header{{Key: "ce_type", Value: []byte("tributary.revocation")}}}
+	return bus.Record{Topic: "revocations", Key: connectionID, Value: value}
 }
 
 func (h *house) hear(t testing.TB, batch ...bus.Record) error {
@@ -75,8 +75,10 @@ func TestRevocations(t *testing.T) {
 
 func TestRevocationsLeaveOtherEventsAlone(t *testing.T) {
 	h := newHouse(t, sqltest.SQLite(t, migrations), bustest.Embedded(t))
-	require.NoError(t, h.hear(t, bus.Record{Value: []byte("not decoded"), Headers: []bus.Header{{Key: "ce_type", Value: []byte("tributary.message")}}}))
-	err := h.hear(t, bus.Record{Value: []byte("not an event"), Headers: []bus.Header{{Key: "ce_type", Value: []byte("tributary.revocation")}}})
+	value, err := proto.Marshal(&pb.ChannelEvent{Type: pb.EventType_EVENT_TYPE_MESSAGE, ConnectionId: "nobody"})
+	require.NoError(t, err)
+	require.NoError(t, h.hear(t, bus.Record{Value: value}))
+	err = h.hear(t, bus.Record{Value: []byte("not an event")})
 	reason, ok := bus.IsDataFault(err)
 	require.True(t, ok)
 	require.Equal(t, "not_an_event", reason)

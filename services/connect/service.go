@@ -13,8 +13,8 @@ import (
 	"tributary.dev/libs/accounts"
 	"tributary.dev/libs/app"
 	"tributary.dev/libs/bus"
-	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/sqldb"
 )
 
@@ -87,12 +87,11 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 	if err != nil {
 		return nil, errors.Join(err, keepers.close())
 	}
-	inbound := inboundTopics()
 	return &app.Parts{
 		Routes: s.routes(),
-		Topics: append(append(accounts.Topics(), access.Topic()), inbound...),
+		Topics: append(accounts.Topics(), access.Topic(), inbound.Revocations()),
 		Subscriptions: []bus.Subscription{{
-			Group: "connect", Topics: names(inbound), Gather: revocationsGather, Handle: revocations.handle,
+			Group: "connect", Topics: []string{inbound.Revocations().Name}, Handle: revocations.handle,
 		}},
 		Jobs: []app.Job{
 			{Name: "relay", Run: s.relay.run},
@@ -133,21 +132,4 @@ func (s *service) routes() []app.Route {
 		route("PATCH /v1/connections/{id}", endpointx.JSON(change(access.ConnectionsWrite), s.changeConnection)),
 		route("DELETE /v1/connections/{id}", endpointx.JSON(remove(access.ConnectionsWrite), s.disconnect)),
 	}
-}
-
-// inboundTopics are those that revocations come on, with the settings the adapters give them.
-func inboundTopics() []bus.Topic {
-	var topics []bus.Topic
-	for _, name := range channel.Names() {
-		topics = append(topics, bus.Topic{Name: "inbound." + name, Retention: 14 * 24 * time.Hour})
-	}
-	return topics
-}
-
-func names(topics []bus.Topic) []string {
-	out := make([]string, len(topics))
-	for i, t := range topics {
-		out[i] = t.Name
-	}
-	return out
 }

@@ -13,6 +13,7 @@ import (
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/media"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/api"
@@ -46,13 +47,11 @@ func Topics() []bus.Topic {
 		bus.Topic{Name: erase.LedgerTopic, Compacted: true})
 	for _, name := range channel.Names() {
 		topics = append(topics,
-			bus.Topic{Name: inbound(name), Retention: 14 * day},
+			inbound.Events(name),
 			bus.Topic{Name: store.TopicOutbound(name), Retention: 3 * day, OffsetsOutlive: true})
 	}
 	return topics
 }
-
-func inbound(channelName string) string { return "inbound." + channelName }
 
 func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 	cfg := d.Settings.(*Config)
@@ -129,7 +128,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 
 	var sources []string
 	for _, name := range channel.Names() {
-		sources = append(sources, inbound(name))
+		sources = append(sources, inbound.Events(name).Name)
 	}
 	return &app.Parts{
 		Routes: read.Routes(),

@@ -38,7 +38,6 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"group/who abandons its membership joins anew", abandonedMembership},
 		{"group/an offset below the log start stops the partition", offsetBelowLogStart},
 		{"group/a paused partition holds up no other", pausedPartition},
-		{"subscribe/records gather for a handler that can wait", recordsGather},
 		{"subscribe/a failing handler gets its batch again", failingHandler},
 		{"subscribe/faults of the data become dead letters", deadLetters},
 		{"subscribe/who is to know of a dead letter knows before it is there", dyingRecords},

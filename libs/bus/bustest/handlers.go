@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"tributary.dev/libs/bus"
 )
@@ -32,26 +31,6 @@ func failingHandler(t *testing.T, c *Cluster) {
 	Eventually(t, "the end of the dead letters", func() bool { return dead.len() > 0 })
 	if dead.len() != 1 {
 		t.Fatal("a fault of the store made a dead letter")
-	}
-}
-
-func recordsGather(t *testing.T, c *Cluster) {
-	b := c.Open(t)
-	ensure(t, b, bus.Topic{Name: "events", Partitions: 1})
-	got, batches := &collected{}, atomic.Int64{}
-	member(t, b, bus.Subscription{Group: "g", Topics: []string{"events"}, Gather: time.Second, Handle: func(_ context.Context, batch []bus.Record) error {
-		batches.Add(1)
-		got.add(batch...)
-		return nil
-	}})
-	publish(t, b, numbered("events", "a", 0))
-	Eventually(t, "the first comes at once", func() bool { return got.len() == 1 })
-	for i := range 50 {
-		publish(t, b, numbered("events", "a", i+1))
-	}
-	Eventually(t, "all come", func() bool { return got.len() == 51 })
-	if n := batches.Load(); n > 5 {
-		t.Fatalf("51 records came in %d batches", n)
 	}
 }
 

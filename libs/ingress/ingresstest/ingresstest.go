@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -281,11 +282,26 @@ func (p *Publisher) Calls() int {
 	return p.calls
 }
 
-// Messages published so far.
+// Messages published so far, without the copies that readers of few events get.
 func (p *Publisher) Messages() []bus.Message {
+	return p.on(func(topic string) bool { return strings.HasPrefix(topic, "inbound.") })
+}
+
+// On gives the messages published so far on one topic.
+func (p *Publisher) On(topic string) []bus.Message {
+	return p.on(func(t string) bool { return t == topic })
+}
+
+func (p *Publisher) on(is func(topic string) bool) []bus.Message {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.msgs)
+	var of []bus.Message
+	for _, m := range p.msgs {
+		if is(m.Topic) {
+			of = append(of, m)
+		}
+	}
+	return of
 }
 
 // Events published so far.

@@ -34,7 +34,7 @@ func (b *batch) lockConversations(ctx context.Context) error {
 		}
 		c.thread = smallest(c.thread, m.thread)
 		c.first, c.last = min(c.first, m.order), max(c.last, m.order)
-		if m.direction == inbound {
+		if m.direction == inward {
 			c.lastInbound = max(c.lastInbound, m.order)
 		}
 	}

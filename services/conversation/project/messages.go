@@ -13,8 +13,8 @@ import (
 
 // Directions as they are stored.
 const (
-	inbound  = "inbound"
-	outbound = "outbound"
+	inward  = "inbound"
+	outward = "outbound"
 )
 
 // editRank is above every event's own content.
@@ -59,11 +59,11 @@ func precedence(sourceType string) int {
 
 func messageOf(e *event) *message {
 	m := &message{id: e.GetMessageId(), workspace: e.GetWorkspaceId(), conversation: e.GetConversationKey(), connection: e.GetConnectionId(),
-		direction: inbound, author: e.GetAuthorSubject(), source: e.GetSourceType(), automated: e.GetAutomated(),
+		direction: inward, author: e.GetAuthorSubject(), source: e.GetSourceType(), automated: e.GetAutomated(),
 		headRank: precedence(e.GetSourceType()), headEvent: e.GetId(), order: e.GetOrderUs(), external: e.GetExternalId(),
 		replyTo: e.GetReplyToExternalId(), e: e, thread: e.GetThread().GetId()}
 	if e.GetDirection() == pb.Direction_DIRECTION_OUTBOUND {
-		m.direction = outbound
+		m.direction = outward
 	}
 	m.content = contentOf(e, m.headRank)
 	return m
@@ -228,7 +228,7 @@ func (b *batch) told(m *message, typ string) {
 		return
 	}
 	direction := pb.Direction_DIRECTION_INBOUND
-	if m.direction == outbound {
+	if m.direction == outward {
 		direction = pb.Direction_DIRECTION_OUTBOUND
 	}
 	b.tell(m.e, typ, m.conversation, c.contact, m.id, direction, m.order)
@@ -245,7 +245,7 @@ func (b *batch) tellUpdated(ctx context.Context) error {
 			if err := rows.Scan(&told.MessageId, &told.WorkspaceId, &told.ConversationId, &told.ContactId, &direction, &told.OrderUs); err != nil {
 				return err
 			}
-			if direction == inbound {
+			if direction == inward {
 				told.Direction = pb.Direction_DIRECTION_INBOUND
 			}
 			b.entries = append(b.entries, store.Told(told, ""))

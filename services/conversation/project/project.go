@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -18,6 +17,7 @@ import (
 
 	"tributary.dev/libs/bus"
 	"tributary.dev/libs/clock"
+	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
@@ -86,7 +86,7 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 		return err
 	}
 	for what, n := range done.counts {
-		p.events.Add(ctx, n, metric.WithAttributes(attribute.String("type", word(what.typ)), attribute.String("result", what.result)))
+		p.events.Add(ctx, n, metric.WithAttributes(attribute.String("type", inbound.Word(what.typ)), attribute.String("result", what.result)))
 	}
 	p.mets.keep(done.mets)
 	p.committed()
@@ -106,14 +106,9 @@ func (p *Projector) trace(records []bus.Record, events []*event, began time.Time
 		}
 		_, span := p.tel.Tracer.Start(ctx, "project event", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(began),
 			trace.WithLinks(trace.Link{SpanContext: batch}), trace.WithAttributes(
-				attribute.String("cloudevents.event_id", events[i].GetId()), attribute.String("cloudevents.event_type", "tributary."+word(events[i].GetType()))))
+				attribute.String("cloudevents.event_id", events[i].GetId()), attribute.String("cloudevents.event_type", "tributary."+inbound.Word(events[i].GetType()))))
 		span.End()
 	}
-}
-
-// word is a type in lower case, without its enum's prefix.
-func word(t pb.EventType) string {
-	return strings.ToLower(strings.TrimPrefix(t.String(), "EVENT_TYPE_"))
 }
 
 // event is a channel event with the trace that it came in.
