@@ -38,7 +38,7 @@ type Record struct {
 const (
 	// MaxValueBytes is the largest value Publish takes (768 KiB).
 	MaxValueBytes = 768 << 10
-	// MaxBatchBytes is the most that PublishPartition takes at once, by the sum of Size.
+	// MaxBatchBytes is the most that PublishPartitions takes for one, by the sum of Size.
 	MaxBatchBytes = 900 << 10
 
 	// maxMessageBytes leaves room in a batch for the headers that a dead letter adds.

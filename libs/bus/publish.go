@@ -57,38 +57,38 @@ func (b *Bus) PartitionFor(ctx context.Context, topic, key string) (int, error) 
 	return of.partition(key), nil
 }
 
-// PublishPartition writes one batch to one partition in one produce request: acknowledged whole, in
-// order, or not at all (or not known). It never retries. Topics of the messages are ignored. The batch
-// must not exceed MaxBatchBytes.
-func (b *Bus) PublishPartition(ctx context.Context, topic string, partition int, msgs []Message) error {
-	if len(msgs) == 0 {
-		return nil
+// PublishPartitions writes a batch to each of some partitions of a topic, those of a leader in one produce request
+// where they have room in it. Each is acknowledged whole, in order, or not at all (or not known): failed names those that
+// were not. It never retries. Topics of the messages are ignored. No batch may exceed MaxBatchBytes.
+func (b *Bus) PublishPartitions(ctx context.Context, topic string, msgs map[int][]Message) (failed map[int]error) {
+	var batches, sound []*batch
+	for partition, of := range msgs {
+		one := &batch{at: topicPartition{topic, partition}, msgs: make([]*outgoing, len(of))}
+		for i, m := range of {
+			one.size += m.Size()
+			one.msgs[i] = &outgoing{Message: m}
+		}
+		if batches = append(batches, one); one.size > MaxBatchBytes {
+			one.err = fmt.Errorf("%w: a batch of %d bytes", ErrTooLarge, one.size)
+		} else {
+			sound = append(sound, one)
+		}
 	}
-	err := b.produce(ctx, topic, partition, msgs)
-	if err != nil {
-		b.metrics.publishFailed(ctx, topic, len(msgs), err)
-		return fmt.Errorf("bus: publish to %s/%d: %w", topic, partition, err)
-	}
-	b.metrics.published(ctx, topic, len(msgs))
-	return nil
-}
-
-func (b *Bus) produce(ctx context.Context, topic string, partition int, msgs []Message) error {
-	one := &batch{at: topicPartition{topic, partition}, msgs: make([]*outgoing, len(msgs))}
-	for i, m := range msgs {
-		one.size += m.Size()
-		one.msgs[i] = &outgoing{Message: m}
-	}
-	if one.size > MaxBatchBytes {
-		return fmt.Errorf("%w: a batch of %d bytes", ErrTooLarge, one.size)
-	}
-	//bound:timeout the answer to a batch for one partition | {} | its outcome is unknown; never tried again
+	//bound:timeout the answers to batches for partitions | {} | their outcome is unknown; never tried again
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if b.publisher.request(ctx, []*batch{one}); one.err != nil {
+	b.publisher.send(ctx, sound)
+	failed = map[int]error{}
+	for _, one := range batches {
+		if one.err == nil {
+			b.metrics.published(ctx, topic, len(one.msgs))
+			continue
+		}
 		b.afterFailure(one.err)
+		b.metrics.publishFailed(ctx, topic, len(one.msgs), one.err)
+		failed[one.at.partition] = fmt.Errorf("bus: publish to %s/%d: %w", topic, one.at.partition, one.err)
 	}
-	return one.err
+	return failed
 }
 
 // afterFailure asks for the metadata anew where it may be what was wrong.

@@ -154,7 +154,7 @@ func (p *publisher) empty(l *lane) {
 		}
 		busy := messagesIn(batches) >= busyMessages
 		for attempt := 1; ; attempt++ {
-			p.send(batches)
+			p.attempt(batches)
 			batches = p.settle(batches, attempt == produceAttempts)
 			if len(batches) == 0 {
 				break
@@ -165,6 +165,13 @@ func (p *publisher) empty(l *lane) {
 			_ = sleep(p.b.ctx, gatherTime)
 		}
 	}
+}
+
+func (p *publisher) attempt(batches []*batch) {
+	//bound:exempt produceTimeout says it
+	ctx, cancel := context.WithTimeout(p.b.ctx, produceTimeout)
+	defer cancel()
+	p.send(ctx, batches)
 }
 
 func messagesIn(batches []*batch) (n int) {
@@ -210,31 +217,44 @@ func (p *publisher) take(l *lane) (batches []*batch) {
 	return batches
 }
 
-// send makes one attempt with the batches, a request for each leader, and leaves its outcome in each.
-func (p *publisher) send(batches []*batch) {
-	//bound:exempt produceTimeout says it
-	ctx, cancel := context.WithTimeout(p.b.ctx, produceTimeout)
-	defer cancel()
+// send makes one attempt with the batches, of all leaders at once, and leaves its outcome in each.
+func (p *publisher) send(ctx context.Context, batches []*batch) {
+	led := make(map[int][]*batch, 1)
+	for _, b := range batches {
+		of, err := p.b.leaders(ctx, b.at.topic)
+		switch {
+		case err != nil:
+			b.err = err
+		case of.leader[b.at.partition] < 0:
+			b.err = kafka.LeaderNotAvailable
+		default:
+			led[of.leader[b.at.partition]] = append(led[of.leader[b.at.partition]], b)
+		}
+	}
+	if len(led) == 1 {
+		for _, one := range led {
+			p.requests(ctx, one)
+		}
+		return
+	}
+	var sending sync.WaitGroup
+	for _, one := range led {
+		//bound:goroutines requests that publish | one a broker | waited for
+		sending.Go(func() { p.requests(ctx, one) })
+	}
+	sending.Wait()
+}
+
+// requests writes batches of one leader, as many in a request as have room.
+func (p *publisher) requests(ctx context.Context, batches []*batch) {
 	for len(batches) > 0 {
-		var led, others []*batch
-		leader := -1
-		for _, b := range batches {
-			of, err := p.b.leaders(ctx, b.at.topic)
-			switch {
-			case err != nil:
-				b.err = err
-			case of.leader[b.at.partition] < 0:
-				b.err = kafka.LeaderNotAvailable
-			case len(led) > 0 && of.leader[b.at.partition] != leader:
-				others = append(others, b)
-			default:
-				led, leader = append(led, b), of.leader[b.at.partition]
-			}
+		n, size := 0, 0
+		for n < len(batches) && (n == 0 || size+batches[n].size <= maxRequestBytes) {
+			size += batches[n].size
+			n++
 		}
-		if len(led) > 0 {
-			p.request(ctx, led)
-		}
-		batches = others
+		p.request(ctx, batches[:n])
+		batches = batches[n:]
 	}
 }
 

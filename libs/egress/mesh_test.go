@@ -192,7 +192,7 @@ func (m *mesh) order(cmds ...*pb.Command) {
 		require.NoError(m.t, err)
 		msgs[i] = bus.Message{Topic: "outbound.model", Key: c.GetConversationKey(), Value: value}
 	}
-	require.NoError(m.t, m.bus.PublishPartition(m.t.Context(), "outbound.model", 0, msgs))
+	require.Empty(m.t, m.bus.PublishPartitions(m.t.Context(), "outbound.model", map[int][]bus.Message{0: msgs}))
 }
 
 // provider is a channel whose provider is an HTTP server; the path of a message's text decides nothing,

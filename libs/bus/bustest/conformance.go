@@ -90,7 +90,7 @@ func wrongClock(t *testing.T, c *Cluster) {
 	for n, off := range []time.Duration{3 * time.Hour, -3 * time.Hour} {
 		b := c.Open(t, func(cfg *bus.Config) { cfg.Now = func() time.Time { return time.Now().Add(off) } })
 		publish(t, b, numbered("events", "a", 2*n))
-		if err := b.PublishPartition(t.Context(), "events", 0, []bus.Message{numbered("events", "a", 2*n+1)}); err != nil {
+		if err := toPartition(t.Context(), b, "events", 0, numbered("events", "a", 2*n+1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,12 +217,12 @@ func partitionBatchIsNotRetried(t *testing.T, c *Cluster) {
 	got := subscribe(t, c.Open(t), "g", "events", nil)
 
 	batch := []bus.Message{numbered("events", "a", 1), numbered("events", "b", 2), numbered("events", "c", 3)}
-	if err := b.PublishPartition(t.Context(), "events", 2, batch); err != nil {
+	if err := toPartition(t.Context(), b, "events", 2, batch...); err != nil {
 		t.Fatal(err)
 	}
 	proxy.LoseAnswers(wire.Produce, 1)
 	lost := []bus.Message{numbered("events", "a", 4), numbered("events", "a", 5)}
-	if err := b.PublishPartition(t.Context(), "events", 2, lost); err == nil {
+	if err := toPartition(t.Context(), b, "events", 2, lost...); err == nil {
 		t.Fatal("acknowledged, though no answer came")
 	}
 	publish(t, b, numbered("events", "end", 6))
@@ -237,9 +237,18 @@ func partitionBatchIsNotRetried(t *testing.T, c *Cluster) {
 			t.Fatalf("went to partition %d, not 2", r.Partition)
 		}
 	}
-	tooMuch := []bus.Message{{Key: "a", Value: make([]byte, bus.MaxBatchBytes)}}
-	if err := b.PublishPartition(t.Context(), "events", 0, tooMuch); !errors.Is(err, bus.ErrTooLarge) {
-		t.Fatalf("got %v, want ErrTooLarge", err)
+	// Several at once: each has its own outcome.
+	failed := b.PublishPartitions(t.Context(), "events", map[int][]bus.Message{
+		0: {{Key: "a", Value: make([]byte, bus.MaxBatchBytes)}}, 1: {numbered("events", "a", 7)}, 3: {numbered("events", "b", 8), numbered("events", "c", 9)},
+	})
+	if len(failed) != 1 || !errors.Is(failed[0], bus.ErrTooLarge) {
+		t.Fatalf("got %v, want ErrTooLarge of the first alone", failed)
+	}
+	Eventually(t, "the others arrive", func() bool { return got.len() >= 9 })
+	for _, r := range got.all() {
+		if want := map[int]int{7: 1, 8: 3, 9: 3}[number(t, r)]; want > 0 && r.Partition != want {
+			t.Fatalf("went to partition %d, not %d", r.Partition, want)
+		}
 	}
 }
 

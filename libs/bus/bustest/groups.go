@@ -302,7 +302,11 @@ func publishTo(t testing.TB, b *bus.Bus, topic string, partition int, numbers ..
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := b.PublishPartition(ctx, topic, partition, msgs); err != nil {
+	if err := toPartition(ctx, b, topic, partition, msgs...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func toPartition(ctx context.Context, b *bus.Bus, topic string, partition int, msgs ...bus.Message) error {
+	return b.PublishPartitions(ctx, topic, map[int][]bus.Message{partition: msgs})[partition]
 }

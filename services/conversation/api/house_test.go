@@ -133,7 +133,7 @@ func (connections) Get(id string) (*pb.Connection, bool) {
 type nowhere struct{}
 
 func (nowhere) PartitionFor(context.Context, string, string) (int, error) { return 0, nil }
-func (nowhere) PublishPartition(context.Context, string, int, []bus.Message) error {
+func (nowhere) PublishPartitions(context.Context, string, map[int][]bus.Message) map[int]error {
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -25,7 +24,7 @@ const (
 	topicRows = 1000
 	//bound:queue entries of a topic that are published at once | {}, or one row | the others wait in the database
 	topicEntries = 2000
-	//bound:queue entries in one call of the broker | {} | the next call
+	//bound:queue entries of a partition in one call of the broker | {} | the next call
 	batchEntries = 500
 )
 
@@ -44,7 +43,7 @@ type entry struct {
 	at int
 }
 
-// publishTopic publishes what waits of one topic, its partitions side by side. partly is what was
+// publishTopic publishes what waits of one topic, of all its partitions at once. partly is what was
 // acknowledged before of rows that are to be gone on with, and what is now. full: there may be more.
 func (r *Relay) publishTopic(ctx context.Context, topic string, partly map[string][]bool) (_ map[string][]bool, full bool, err error) {
 	rows, full, err := r.waiting(ctx, topic)
@@ -67,20 +66,8 @@ func (r *Relay) publishTopic(ctx context.Context, topic string, partly map[strin
 			partitions[p] = append(partitions[p], entry{w, i})
 		}
 	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var acknowledged []entry
-	var faults []error
-	for p, waiting := range partitions {
-		//bound:goroutines partitions of a topic that are published to | one each | waited for
-		wg.Go(func() {
-			done, err := r.publishPartition(ctx, topic, p, waiting)
-			mu.Lock()
-			defer mu.Unlock()
-			acknowledged, faults = append(acknowledged, done...), append(faults, err)
-		})
-	}
-	wg.Wait()
+	acknowledged, err := r.publishPartitions(ctx, topic, partitions)
+	faults := []error{err}
 	for _, e := range acknowledged {
 		e.acknowledged[e.at] = true
 	}
@@ -135,30 +122,47 @@ func (r *Relay) waiting(ctx context.Context, topic string) (rows []*row, full bo
 	return rows, full, err
 }
 
-// publishPartition publishes entries in batches, one at a time, and stops at the first that is not
-// acknowledged.
-func (r *Relay) publishPartition(ctx context.Context, topic string, partition int, entries []entry) (done []entry, err error) {
-	for len(entries) > 0 {
-		var batch []bus.Message
-		size := 0
-		for _, e := range entries {
-			m := message(topic, e.entries[e.at], e.createdUS)
-			size += m.Size()
-			if len(batch) == batchEntries || len(batch) > 0 && size > bus.MaxBatchBytes {
-				break
-			}
-			batch = append(batch, m)
+// publishPartitions publishes entries in batches, one of each partition at a time, and stops in each at the first that
+// is not acknowledged.
+func (r *Relay) publishPartitions(ctx context.Context, topic string, waiting map[int][]entry) (done []entry, err error) {
+	var faults []error
+	for len(waiting) > 0 {
+		batches := make(map[int][]bus.Message, len(waiting))
+		for p, entries := range waiting {
+			batches[p] = batch(topic, entries)
 		}
 		//bound:timeout one call of the broker for the outbox | {} | published again, with the same positions
 		call, cancel := context.WithTimeout(ctx, publishTime)
-		err := r.bus.PublishPartition(call, topic, partition, batch)
+		failed := r.bus.PublishPartitions(call, topic, batches)
 		cancel()
-		if err != nil {
-			return done, err
+		for p, published := range batches {
+			if err := failed[p]; err != nil {
+				faults = append(faults, err)
+				delete(waiting, p)
+				continue
+			}
+			entries := waiting[p]
+			done, waiting[p] = append(done, entries[:len(published)]...), entries[len(published):]
+			if len(waiting[p]) == 0 {
+				delete(waiting, p)
+			}
 		}
-		done, entries = append(done, entries[:len(batch)]...), entries[len(batch):]
 	}
-	return done, nil
+	return done, errors.Join(faults...)
+}
+
+// batch is the first of a partition's entries, as many as one batch has room for.
+func batch(topic string, entries []entry) (msgs []bus.Message) {
+	size := 0
+	for _, e := range entries {
+		m := message(topic, e.entries[e.at], e.createdUS)
+		size += m.Size()
+		if len(msgs) == batchEntries || len(msgs) > 0 && size > bus.MaxBatchBytes {
+			break
+		}
+		msgs = append(msgs, m)
+	}
+	return msgs
 }
 
 // mark notes rows as published. Should that fail they are published again, with the same positions.

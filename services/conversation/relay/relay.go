@@ -57,7 +57,7 @@ const handedOver = 4 << 10
 // Publisher is what the relay needs of the bus.
 type Publisher interface {
 	PartitionFor(ctx context.Context, topic, key string) (int, error)
-	PublishPartition(ctx context.Context, topic string, partition int, msgs []bus.Message) error
+	PublishPartitions(ctx context.Context, topic string, msgs map[int][]bus.Message) (failed map[int]error)
 }
 
 // Relay is one process's candidate for the lease.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -62,7 +63,17 @@ func (b *broker) PartitionFor(_ context.Context, _, key string) (int, error) {
 	return int(key[len(key)-1]) % 2, nil
 }
 
-func (b *broker) PublishPartition(ctx context.Context, topic string, partition int, msgs []bus.Message) error {
+func (b *broker) PublishPartitions(_ context.Context, topic string, msgs map[int][]bus.Message) map[int]error {
+	failed := map[int]error{}
+	for _, p := range slices.Sorted(maps.Keys(msgs)) {
+		if err := b.publish(topic, p, msgs[p]); err != nil {
+			failed[p] = err
+		}
+	}
+	return failed
+}
+
+func (b *broker) publish(topic string, partition int, msgs []bus.Message) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	lands, told := true, true
@@ -96,10 +107,10 @@ type slow struct {
 	held, reached chan struct{}
 }
 
-func (b *slow) PublishPartition(ctx context.Context, topic string, partition int, msgs []bus.Message) error {
+func (b *slow) PublishPartitions(ctx context.Context, topic string, msgs map[int][]bus.Message) map[int]error {
 	b.once.Do(func() { close(b.reached) })
 	<-b.held
-	return b.broker.PublishPartition(ctx, topic, partition, msgs)
+	return b.broker.PublishPartitions(ctx, topic, msgs)
 }
 
 // taken is what a consumer takes that drops positions not above its last: ids by partition.
