@@ -28,7 +28,7 @@ func endToEnd(ctx context.Context, e *env) ([]figure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bare commit: %w", err)
 	}
-	all, err := e.wayOfWebhooks(ctx)
+	all, answered, err := e.wayOfWebhooks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -36,26 +36,28 @@ func endToEnd(ctx context.Context, e *env) ([]figure, error) {
 	return []figure{
 		figure{Name: "end_to_end_p99_ms", Value: percentile(all, .99), Unit: "ms"}.atMost(2*hop99 + commit99 + 10),
 		{Name: "end_to_end_p50_ms", Value: percentile(all, .5), Unit: "ms"},
+		{Name: "webhook_p99_ms", Value: percentile(answered, .99), Unit: "ms"},
 		{Name: "bare_hop_p99_ms", Value: hop99, Unit: "ms"},
 		{Name: "bare_commit_p99_ms", Value: commit99, Unit: "ms"},
 	}, nil
 }
 
-// wayOfWebhooks gives for each of some webhooks, in milliseconds, what passed until its message was told of.
-func (e *env) wayOfWebhooks(ctx context.Context) (took []float64, err error) {
+// wayOfWebhooks gives for each of some webhooks, in milliseconds, what passed until its message was told of, and until it
+// was answered.
+func (e *env) wayOfWebhooks(ctx context.Context) (took, answered []float64, err error) {
 	w, err := e.newWorld(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	s, err := w.follow(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.close()
 	address, err := w.address("slack")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	callers := make([]*caller, paceWorkers)
 	defer func() {
@@ -79,9 +81,13 @@ func (e *env) wayOfWebhooks(ctx context.Context) (took []float64, err error) {
 		mu.Lock()
 		request := bytes.Clone(maker.next(time.Now()))
 		id := maker.messageID(w.connection)
-		sent[id] = time.Now()
+		began := time.Now()
+		sent[id] = began
 		mu.Unlock()
 		status, err := callers[worker].call(request)
+		mu.Lock()
+		answered = append(answered, time.Since(began).Seconds()*1e3)
+		mu.Unlock()
 		if err == nil && status/100 != 2 {
 			err = fmt.Errorf("a webhook was answered %d", status)
 		}
@@ -89,14 +95,15 @@ func (e *env) wayOfWebhooks(ctx context.Context) (took []float64, err error) {
 	}
 	// Until everybody is known, and as long again.
 	if err := paced(ctx, e.pace(), paceWorkers, max(e.window/4, min(e.window, 2*warmPeople*time.Second/time.Duration(e.pace()))), do); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := w.settled(ctx, time.Minute); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	clear(sent)
+	answered = answered[:0]
 	if err := e.profiled(ctx, w, "end_to_end", func() error { return paced(ctx, e.pace(), paceWorkers, 3*e.window, do) }, "slack", "conversation", "privacy", "connect")(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err = mesh.Eventually(ctx, time.Minute, func() error {
 		took = took[:0]
@@ -114,5 +121,5 @@ func (e *env) wayOfWebhooks(ctx context.Context) (took []float64, err error) {
 		}
 		return nil
 	})
-	return took, err
+	return took, answered, err
 }

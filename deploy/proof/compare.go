@@ -63,6 +63,7 @@ func (r *run) compared(ctx context.Context) (difference, error) {
 	}
 	least, changed := -1, time.Now()
 	for {
+		began := time.Now()
 		d, err := r.compare(ctx)
 		if err != nil {
 			return d, err
@@ -74,13 +75,15 @@ func (r *run) compared(ctx context.Context) (difference, error) {
 		if least < 0 || n < least {
 			least, changed = n, time.Now()
 		}
-		if time.Since(changed) > patience {
+		// Reading everything keeps a mesh busy that has not caught up: it is left alone for twice as long as that took.
+		rest := max(500*time.Millisecond, 2*time.Since(began))
+		if time.Since(changed) > max(patience, rest) {
 			for _, example := range d.examples {
 				r.say("%s: %s", r.name, example)
 			}
 			return d, nil
 		}
-		if err := pause(ctx, 500*time.Millisecond); err != nil {
+		if err := pause(ctx, rest); err != nil {
 			return d, err
 		}
 	}
