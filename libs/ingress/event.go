@@ -152,6 +152,7 @@ type builder struct {
 	in *Ingress
 	// subjects of the item's persons, in their order.
 	subjects []seal.Subject
+	sealer   *seal.Sealer // of who had the last part
 }
 
 func (b *builder) author() (s seal.Subject) {
@@ -374,7 +375,12 @@ func (b *builder) add(event *pb.ChannelEvent, s seal.Subject, category pb.Catego
 	if err != nil {
 		return err
 	}
-	part, err := seal.Seal(s, category, origin, plain)
+	if b.sealer == nil || b.sealer.KeyID != s.KeyID {
+		if b.sealer, err = seal.NewSealer(s); err != nil {
+			return err
+		}
+	}
+	part, err := b.sealer.Seal(category, origin, plain)
 	if err != nil {
 		return err
 	}

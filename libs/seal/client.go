@@ -2,7 +2,6 @@ package seal
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"io"
@@ -56,7 +55,7 @@ type Client struct {
 	meters meters
 	closer io.Closer // the connection, where Dial made it
 
-	hashKey    [sha256.Size]byte // under which identities are cache keys
+	hashKey    string // under which identities are cache keys
 	identities *cache[identityHash]
 	keys       *cache[keyPurpose]
 	acquires   batcher[acquireQuestion, Subject]
@@ -113,7 +112,7 @@ func NewClient(reg pb.KeyRegistryClient, cfg Config, onTime func(sent, registry 
 		identities: newCache[identityHash](cfg.TTL, cfg.CacheSize, cfg.Now),
 		keys:       newCache[keyPurpose](cfg.TTL, cfg.CacheSize, cfg.Now),
 	}
-	rand.Read(c.hashKey[:])
+	c.hashKey = rand.Text()
 	c.acquires.ask = c.askAcquire
 	c.finds.ask = c.askFind
 	c.unwraps.ask = c.askUnwrap
@@ -294,9 +293,6 @@ func (c *Client) Open(ctx context.Context, purpose pb.Purpose, parts []Sealed) (
 }
 
 // hash is an identity as a cache key: nobody who reads the memory finds the value in it.
-func (c *Client) hash(id Identity) (h identityHash) {
-	mac := hmac.New(sha256.New, c.hashKey[:])
-	mac.Write(lengthPrefixed(id.Workspace, id.Kind, id.Value))
-	mac.Sum(h[:0])
-	return h
+func (c *Client) hash(id Identity) identityHash {
+	return sha256.Sum256(lengthPrefixed(c.hashKey, id.Workspace, id.Kind, id.Value))
 }
