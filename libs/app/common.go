@@ -225,7 +225,8 @@ func (c *Common) Keeper(channel string) string {
 	return strings.ReplaceAll(c.KeeperURL, "{channel}", channel)
 }
 
-func (c *Common) bus(clientID string) bus.Config {
+// Bus is how the brokers are reached.
+func (c *Common) Bus(clientID string) bus.Config {
 	k := c.Kafka
 	return bus.Config{
 		Brokers: k.Brokers, Prefix: k.Prefix, ClientID: clientID, Partitions: k.Partitions, Heartbeat: k.Heartbeat,

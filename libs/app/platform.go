@@ -76,7 +76,7 @@ func Open(ctx context.Context, name string, common Common) (*Platform, error) {
 	if common.ClockOffset != 0 {
 		local.Local = func() time.Time { return time.Now().Add(common.ClockOffset) }
 	}
-	cfg := common.bus(name)
+	cfg := common.Bus(name)
 	cfg.Log, cfg.Meter, cfg.Now = t.Log, t.Meter, local.Now
 	b, err := bus.Open(ctx, cfg)
 	if err != nil {

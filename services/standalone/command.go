@@ -33,7 +33,7 @@ func Command(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	root.SetErr(stderr)
 	ran := false // a fault before any command ran is one of usage
 	root.PersistentPreRun = func(*cobra.Command, []string) { ran = true }
-	root.AddCommand(upCommand(environ), verifyCommand(environ), restoreCommand(environ), settingsCommand())
+	root.AddCommand(upCommand(environ), verifyCommand(environ), restoreCommand(environ), settingsCommand(), deadCommand(environ), replayCommand(environ))
 	err := root.ExecuteContext(ctx)
 	var code exitError
 	switch {

@@ -45,6 +45,7 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"subscribe/a handler under way is finished and committed", handlerIsFinished},
 		{"broker/an outage loses nothing", outage},
 		{"broker/a restart loses nothing", restart},
+		{"scan/gives what was there, between times", scanBetweenTimes},
 		{"tail/everyone gets what comes after", tailGetsWhatComesAfter},
 		{"table/follows, deletes and confirms", tableFollows},
 		{"table/reads across compaction holes", tableAcrossHoles},
