@@ -17,7 +17,9 @@ replace (
 require (
 	github.com/spf13/cobra v1.10.2
 	github.com/stretchr/testify v1.12.1
+	google.golang.org/protobuf v1.36.12
 	tributary.dev/libs v0.0.0
+	tributary.dev/proto v0.0.0
 	tributary.dev/services/connect v0.0.0
 	tributary.dev/services/conversation v0.0.0
 	tributary.dev/services/privacy v0.0.0
@@ -105,11 +107,9 @@ require (
 	google.golang.org/genproto/googleapis/api v0.0.0-20261005182115-fad411399dd8 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261005182115-fad411399dd8 // indirect
 	google.golang.org/grpc v1.85.0 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 	modernc.org/libc v1.78.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 	modernc.org/sqlite v1.60.1 // indirect
-	tributary.dev/proto v0.0.0 // indirect
 )

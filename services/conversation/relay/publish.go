@@ -125,6 +125,7 @@ func (r *Relay) waiting(ctx context.Context, topic string) (rows []*row, full bo
 // publishPartitions publishes entries in batches, one of each partition at a time, and stops in each at the first that
 // is not acknowledged.
 func (r *Relay) publishPartitions(ctx context.Context, topic string, waiting map[int][]entry) (done []entry, err error) {
+	//bound:exempt one a partition
 	var faults []error
 	for len(waiting) > 0 {
 		batches := make(map[int][]bus.Message, len(waiting))
