@@ -64,6 +64,7 @@ func Query(ctx context.Context, tx *Tx, query string, args []any, scan func(Row)
 // ExecContext runs a statement whose answer has no rows.
 func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	if tx.pg == nil {
+		query, args = positional(query, args)
 		return tx.lite.ExecContext(ctx, query, args...)
 	}
 	var tag pgconn.CommandTag
@@ -75,6 +76,7 @@ func (tx *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.R
 // QueryRowContext runs a query when its first row is read. sql.ErrNoRows: there was none.
 func (tx *Tx) QueryRowContext(ctx context.Context, query string, args ...any) Row {
 	if tx.pg == nil {
+		query, args = positional(query, args)
 		return tx.lite.QueryRowContext(ctx, query, args...)
 	}
 	return firstRow{ctx, tx, query, args}
@@ -104,6 +106,7 @@ func (r firstRow) Scan(dest ...any) error {
 }
 
 func queryLite(ctx context.Context, tx liteTx, query string, args []any, scan func(Row) error) error {
+	query, args = positional(query, args)
 	if scan == nil {
 		_, err := tx.ExecContext(ctx, query, args...)
 		return err
@@ -119,6 +122,35 @@ func queryLite(ctx context.Context, tx liteTx, query string, args []any, scan fu
 		}
 	}
 	return rows.Err()
+}
+
+// positional writes a statement's parameters $1, $2, … as SQLite's ?, with an argument for each. To SQLite $1 is a name:
+// it keeps those in a list, and goes through it from the front for every parameter that it reads, and that is bound.
+func positional(query string, args []any) (string, []any) {
+	text := make([]byte, 0, len(query))
+	values := make([]any, 0, len(args))
+	quoted := false
+	for i := 0; i < len(query); i++ {
+		c := query[i]
+		if c == '\'' {
+			quoted = !quoted
+		}
+		n, end := 0, i+1
+		for c == '$' && !quoted && end < len(query) && query[end] >= '0' && query[end] <= '9' {
+			n = 10*n + int(query[end]-'0')
+			end++
+		}
+		if n == 0 {
+			text = append(text, c)
+			continue
+		}
+		if n > len(args) {
+			return query, args // SQLite says what is wrong
+		}
+		text, values = append(text, '?'), append(values, args[n-1])
+		i = end - 1
+	}
+	return string(text), values
 }
 
 // Send sends what is queued, and reads the answers up to the first fault: PostgreSQL does nothing behind that.
