@@ -49,18 +49,22 @@ func (s *shared) close() error {
 }
 
 func (e *env) validate() error {
-	var faults []error
+	if e.window <= 0 || e.rounds < 1 || e.scale <= 0 {
+		return errors.New("-window, -rounds and -scale must be more than 0")
+	}
+	return nil
+}
+
+// parts finds Kafka and PostgreSQL, as make services says where they are.
+func (e *env) parts() error {
 	if brokers := os.Getenv("TRIBUTARY_TEST_KAFKA"); brokers != "" {
 		e.kafka = strings.Split(brokers, ",")
 	}
 	e.postgres = os.Getenv("TRIBUTARY_TEST_POSTGRES")
 	if len(e.kafka) == 0 || e.postgres == "" {
-		faults = append(faults, errors.New("it needs Kafka and PostgreSQL: make services, and source .services/env"))
+		return errors.New("it needs Kafka and PostgreSQL: make services, and source .services/env")
 	}
-	if e.window <= 0 || e.rounds < 1 || e.scale <= 0 {
-		faults = append(faults, errors.New("-window, -rounds and -scale must be more than 0"))
-	}
-	return errors.Join(faults...)
+	return nil
 }
 
 // size is n scaled, and at least 1.

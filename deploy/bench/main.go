@@ -85,6 +85,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = e.validate()
 	}
+	if err == nil && !*list {
+		err = e.parts()
+	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2

@@ -63,7 +63,7 @@ func short(t *testing.T) *env {
 		t.Fatal(built.err)
 	}
 	e.bin = built.dir
-	if err := e.validate(); err != nil {
+	if err := errors.Join(e.validate(), e.parts()); err != nil {
 		t.Fatal(err)
 	}
 	e.shared = &shared{}

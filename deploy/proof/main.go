@@ -80,9 +80,11 @@ func (o options) prove(ctx context.Context, chosen []scenario, file string) (ok 
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return false, err
 	}
-	if err := os.WriteFile(file, []byte("[]\n"), 0o644); err != nil {
-		return false, err // now, and not when all is done
+	written, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o644) // now, and not when all is done
+	if err != nil {
+		return false, err
 	}
+	defer func() { err = errors.Join(err, written.Close()) }()
 	folder, err := os.MkdirTemp("", "tributary-proof-")
 	if err != nil {
 		return false, err
@@ -92,12 +94,10 @@ func (o options) prove(ctx context.Context, chosen []scenario, file string) (ok 
 	fmt.Fprintf(o.out, "N=%d SEED=%d PARTS=%s\n", o.size, o.seed, o.parts)
 	defer func() {
 		err = errors.Join(err, o.own.close(context.WithoutCancel(ctx)))
-		printTable(o.out, results)
-		raw, jsonErr := json.MarshalIndent(results, "", "  ")
-		if jsonErr == nil {
-			jsonErr = os.WriteFile(file, append(raw, '\n'), 0o644)
+		if ctx.Err() == nil || len(results) > 0 { // else what was there before is worth more
+			printTable(o.out, results)
+			err = errors.Join(err, writeResults(written, results))
 		}
-		err = errors.Join(err, jsonErr)
 		_ = os.Remove(folder) // unless something in it is to be looked at
 	}()
 	ok = true
@@ -106,7 +106,7 @@ func (o options) prove(ctx context.Context, chosen []scenario, file string) (ok 
 		o.data = filepath.Join(folder, s.name)
 		r, err := s.carryOut(ctx, o)
 		if ctx.Err() != nil { // whoever ends it looks for nothing in its files
-			return false, errors.Join(ctx.Err(), os.RemoveAll(o.data))
+			return false, errors.Join(ctx.Err(), os.RemoveAll(folder))
 		}
 		for _, broken := range r.Broken {
 			o.say("%s: BROKEN: %s", s.name, broken)
@@ -123,6 +123,17 @@ func (o options) prove(ctx context.Context, chosen []scenario, file string) (ok 
 		}
 	}
 	return ok, nil
+}
+
+func writeResults(file *os.File, results []result) error {
+	raw, err := json.MarshalIndent(results, "", "  ")
+	if err == nil {
+		err = file.Truncate(0)
+	}
+	if err == nil {
+		_, err = file.Write(append(raw, '\n'))
+	}
+	return err
 }
 
 // choose finds the scenarios of the names that apply to the parts.

@@ -37,8 +37,8 @@ const (
 	// rebalance waits, more than a batch takes.
 	//bound:timeout a handler whose partition is taken away | {} | its context ends, the batch comes again
 	handlerGrace = 2 * time.Second
-	// Dead letters are kept for 30 days.
-	deadRetention  = 30 * 24 * time.Hour
+	// DeadRetention is how long dead letters are kept.
+	DeadRetention  = 30 * 24 * time.Hour
 	deadPartitions = 4
 )
 
@@ -72,7 +72,7 @@ func (b *Bus) ensureDeadTopics(ctx context.Context, topics []string) bool {
 	dead := make([]Topic, 0, len(topics))
 	for _, topic := range topics {
 		if !strings.HasPrefix(topic, DeadTopic("")) { // what dies again stays where it is
-			dead = append(dead, Topic{Name: DeadTopic(topic), Partitions: min(deadPartitions, b.cfg.Partitions), Retention: deadRetention})
+			dead = append(dead, Topic{Name: DeadTopic(topic), Partitions: min(deadPartitions, b.cfg.Partitions), Retention: DeadRetention})
 		}
 	}
 	missing := slices.ContainsFunc(dead, func(t Topic) bool {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 )
@@ -97,6 +98,8 @@ func (b *Broker) Close() { b.close() }
 // Clean applies retention and compaction now, for tests; else they run every few minutes.
 func (b *Broker) Clean() { b.cluster.Compact() }
 
+const dying, dyingPause = 2 * time.Second, 20 * time.Millisecond
+
 // lock takes the folder for this process: two brokers on one folder would destroy each other's data.
 func lock(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -106,7 +109,14 @@ func lock(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("devbroker: %w", err)
 	}
-	if err := flock(f); err != nil {
+	// A process that was killed just now may not be gone yet.
+	//bound:retry taking a folder that another process has | {dyingPause} apart, for {dying} | the broker does not start
+	for began := time.Now(); ; time.Sleep(dyingPause) {
+		if err = flock(f); err == nil || time.Since(began) > dying {
+			break
+		}
+	}
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("devbroker: %s is in use by another process: %w", dir, err)
 	}

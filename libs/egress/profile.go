@@ -22,7 +22,7 @@ const (
 	profileEvery = 24 * time.Hour
 	profileAgain = 10 * time.Minute
 	// profileTimeout bounds one question.
-	//bound:timeout asking for a profile | {} | tried again, later by the person's next event
+	//bound:timeout asking for a profile | {} | tried again; then after {profileAgain}, by the person's next event
 	profileTimeout = 15 * time.Second
 	//bound:cache persons whose profile was asked for | {}, for {profileEvery} each | forgotten: asked again
 	maxAsked = 50_000

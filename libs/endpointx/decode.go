@@ -3,7 +3,6 @@ package endpointx
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/endpointx/problem"
@@ -122,62 +123,22 @@ func decodeBody(r *http.Request, raw []byte, into any) error {
 	if first := bytes.TrimLeft(raw, " \t\r\n"); len(first) == 0 || first[0] != '{' {
 		return problem.Malformed("the body must be a JSON object")
 	}
-	if !json.Valid(raw) {
-		return problem.Malformed("the body is not one JSON object")
-	}
-	// encoding/json would put U+FFFD in their place: what is kept would not be what was sent.
-	if !utf8.Valid(raw) || halfPair(raw) {
-		return problem.Malformed("the body is not valid Unicode")
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	var wrongType *json.UnmarshalTypeError
+	// Names are as the document writes them, each stands once, none is unknown, and texts are Unicode.
+	err := json.Unmarshal(raw, into, json.RejectUnknownMembers(true))
+	var wrong *json.SemanticError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &wrongType):
-		return Invalid(map[string]string{strings.ReplaceAll(wrongType.Field, ".", "/"): "must be " + typeName(wrongType.Type)})
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return problem.Malformed("a name stands twice in an object")
+	case !errors.As(err, &wrong):
+		return problem.Malformed("the body is not one JSON object in valid Unicode")
 	}
-	// encoding/json names an unknown field in its text alone.
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		if name, unquoted := strconv.Unquote(name); unquoted == nil {
-			return Invalid(map[string]string{name: "is not known"})
-		}
+	field := strings.TrimPrefix(string(wrong.JSONPointer), "/")
+	if errors.Is(err, json.ErrUnknownName) {
+		return Invalid(map[string]string{field: "is not known"})
 	}
-	return problem.Malformed("a value has not the form it must have")
-}
-
-// halfPair is whether an escape of valid JSON is a surrogate without its other half.
-func halfPair(raw []byte) bool {
-	for {
-		at := bytes.IndexByte(raw, '\\')
-		if at < 0 {
-			return false
-		}
-		first, escaped := escape(raw[at:])
-		if !escaped {
-			raw = raw[at+2:]
-			continue
-		}
-		raw = raw[at+6:]
-		if utf16.IsSurrogate(first) {
-			second, _ := escape(raw)
-			if utf16.DecodeRune(first, second) == utf8.RuneError {
-				return true
-			}
-			raw = raw[6:]
-		}
-	}
-}
-
-// escape is the code unit that JSON begins with as \uXXXX.
-func escape(raw []byte) (unit rune, ok bool) {
-	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(string(raw[2:6]), 16, 16)
-	return rune(n), err == nil
+	return Invalid(map[string]string{field: "must be " + typeName(wrong.GoType)})
 }
 
 // setParams fills what comes from the path and the query, and clears what the body put there.

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// profileEvery is how often the fetcher is told of a person at most; it knows itself whom it has asked about.
-	profileEvery = 10 * time.Minute
+	// profileEvery is how often the fetcher is told of a person at most, less than the 10 minutes after which it asks again
+	// about who could not be asked about; it knows itself whom it has.
+	profileEvery = 5 * time.Minute
 	//bound:cache persons that the fetcher was told of | {}, for {profileEvery} each | forgotten: it is told again
 	maxTold = 50_000
 )

@@ -38,6 +38,8 @@ const day = 24 * time.Hour
 const (
 	seenFor   = 45 * day
 	topicsFor = 14 * day
+	// A record may become a dead letter on its last day.
+	deadFor = topicsFor + bus.DeadRetention
 )
 
 func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
@@ -78,7 +80,7 @@ func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
 	}
 	requests := erasure.New(erasure.Config{
 		CacheTTL: d.Common.CacheTTL, CacheMargin: cfg.CacheMargin, AskAgain: cfg.AskAgain, Poll: time.Second,
-		SeenFor: seenFor, TopicsFor: topicsFor, SpoolFor: cfg.Registry.SpoolsReadable(), ErasedListFor: cfg.Registry.ErasedListed(),
+		SeenFor: seenFor, TopicsFor: topicsFor, DeadFor: deadFor, SpoolFor: cfg.Registry.SpoolsReadable(), ErasedListFor: cfg.Registry.ErasedListed(),
 	}, requestsDB, reg, d.Bus, tables, collector, reg.Now, d.Log)
 	idempotency := endpointx.NewIdempotency(requestsDB, d.Secret("idempotency"), reg.Now)
 	var serves atomic.Bool // the ledger is applied

@@ -65,8 +65,8 @@ type Config struct {
 	AskAgain time.Duration
 	// Poll is how often open requests are looked at when nothing wakes them.
 	Poll time.Duration
-	// SeenFor, TopicsFor and SpoolFor are what a certificate says of the copies that are left.
-	SeenFor, TopicsFor, SpoolFor, ErasedListFor time.Duration
+	// SeenFor, TopicsFor, DeadFor, SpoolFor and ErasedListFor are what a certificate says of the copies that are left.
+	SeenFor, TopicsFor, DeadFor, SpoolFor, ErasedListFor time.Duration
 }
 
 // Service carries out erasures.
@@ -363,6 +363,7 @@ func (s *Service) compose(ctx context.Context, r request) (certificate.Certifica
 	at := func(d time.Duration) *time.Time { t := c.DestroyedAt.Add(d); return &t }
 	c.Survives = []certificate.Survivor{
 		{What: "events and commands sealed under the destroyed keys", Where: "topics", Until: at(s.cfg.TopicsFor)},
+		{What: "those among them that a consumer could not handle: dead letters", Where: "topics", Until: at(s.cfg.DeadFor)},
 		{What: "a copy of an old webhook sent again by a provider that signs no time: sealed, under a subject that nobody knows", Where: "topics", Until: at(s.cfg.TopicsFor)},
 		{What: "events sealed to a day's spool key, dropped when drained", Where: "spools", Until: at(s.cfg.SpoolFor)},
 		{What: "ids of events, to drop their repetition", Where: "databases", Until: at(s.cfg.SeenFor)},
