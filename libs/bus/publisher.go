@@ -24,16 +24,10 @@ const (
 	// maxRequestBytes bounds what one request carries for all partitions together.
 	//bound:queue bytes of one request that publishes | {bytes} | the rest waits for the next
 	maxRequestBytes = 4 << 20
-	// busyMessages in one request show that many publish: the next then waits for gatherTime, since a request costs the
-	// brokers and us nearly as much with a third of the records.
-	busyMessages = 8
-	//bound:timeout the next request, of a leader whose last took many messages along | {} | it leaves
-	gatherTime = 2 * time.Millisecond
 )
 
 // publisher gathers what many callers publish at once into few requests: each leader has one request on its
-// way, and the next takes along everything that has gathered for its partitions meanwhile. Only where many come does
-// it wait for more.
+// way, and the next takes along everything that has gathered for its partitions meanwhile.
 type publisher struct {
 	b *Bus
 
@@ -152,7 +146,6 @@ func (p *publisher) empty(l *lane) {
 		if len(batches) == 0 {
 			return
 		}
-		busy := messagesIn(batches) >= busyMessages
 		for attempt := 1; ; attempt++ {
 			p.attempt(batches)
 			batches = p.settle(batches, attempt == produceAttempts)
@@ -160,9 +153,6 @@ func (p *publisher) empty(l *lane) {
 				break
 			}
 			_ = sleep(p.b.ctx, produceBackoff) // cut short, the next attempt fails at once
-		}
-		if busy {
-			_ = sleep(p.b.ctx, gatherTime)
 		}
 	}
 }
@@ -172,13 +162,6 @@ func (p *publisher) attempt(batches []*batch) {
 	ctx, cancel := context.WithTimeout(p.b.ctx, produceTimeout)
 	defer cancel()
 	p.send(ctx, batches)
-}
-
-func messagesIn(batches []*batch) (n int) {
-	for _, b := range batches {
-		n += len(b.msgs)
-	}
-	return n
 }
 
 // take gives what a request has room for, and leaves the rest in its order.

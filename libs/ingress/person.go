@@ -65,16 +65,46 @@ func (it *item) everybody() (persons []seal.Identity) {
 	return persons
 }
 
-// people are the answers of the registry to the questions of some items.
+// people are the answers of the registry to the questions of some items. They are few, so nothing is kept in maps.
 type people struct {
-	acted map[act]seal.Subject
-	known map[seal.Identity]seal.Subject
+	acted []answered[act]
+	known []answered[seal.Identity]
+}
+
+type answered[Q comparable] struct {
+	question Q
+	subject  seal.Subject
+}
+
+// ask adds a question, once.
+func ask[Q comparable](questions []answered[Q], question Q) []answered[Q] {
+	if answer(questions, question) != nil {
+		return questions
+	}
+	return append(questions, answered[Q]{question: question})
+}
+
+func answer[Q comparable](questions []answered[Q], question Q) *seal.Subject {
+	for i := range questions {
+		if questions[i].question == question {
+			return &questions[i].subject
+		}
+	}
+	return nil
 }
 
 // act is a seal.Act that can be compared.
 type act struct {
 	identity seal.Identity
 	at       int64
+}
+
+// time is when it was; zero where nobody signed that.
+func (a act) time() time.Time {
+	if a.at == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(a.at)
 }
 
 func (it *item) act(id seal.Identity) act {
@@ -86,10 +116,14 @@ func (it *item) act(id seal.Identity) act {
 
 // of gives the subject of one of an item's persons.
 func (p people) of(it *item, id seal.Identity) seal.Subject {
+	found := answer(p.known, id)
 	if acts(&it.Event) {
-		return p.acted[it.act(id)]
+		found = answer(p.acted, it.act(id))
 	}
-	return p.known[id]
+	if found == nil {
+		return seal.Subject{}
+	}
+	return *found
 }
 
 // questions of an item: who acted, and who is only looked up.
@@ -109,50 +143,40 @@ func valid(id seal.Identity) bool {
 }
 
 // ask the registry for everybody in items: one Acquire and one Find at most.
-func (in *Ingress) ask(ctx context.Context, items []*item) (people, error) {
-	p := people{}
-	var askedActs []act
-	var toAcquire []seal.Act
-	var toFind []seal.Identity
+func (in *Ingress) ask(ctx context.Context, items []*item) (p people, err error) {
 	for _, it := range items {
 		acted, known := it.questions()
 		for _, id := range acted {
-			a := it.act(id)
-			if _, asked := p.acted[a]; !asked {
-				if p.acted == nil {
-					p.acted = map[act]seal.Subject{}
-				}
-				p.acted[a] = seal.Subject{}
-				askedActs = append(askedActs, a)
-				toAcquire = append(toAcquire, seal.Act{Identity: id, At: it.SignedAt})
-			}
+			p.acted = ask(p.acted, it.act(id))
 		}
 		for _, id := range known {
-			if _, asked := p.known[id]; !asked {
-				if p.known == nil {
-					p.known = map[seal.Identity]seal.Subject{}
-				}
-				p.known[id] = seal.Subject{}
-				toFind = append(toFind, id)
-			}
+			p.known = ask(p.known, id)
 		}
 	}
-	if len(toAcquire) > 0 {
-		subjects, err := in.Registry.Acquire(ctx, toAcquire)
+	if len(p.acted) > 0 {
+		acts := make([]seal.Act, len(p.acted))
+		for i, a := range p.acted {
+			acts[i] = seal.Act{Identity: a.question.identity, At: a.question.time()}
+		}
+		subjects, err := in.Registry.Acquire(ctx, acts)
 		if err != nil {
 			return people{}, err
 		}
 		for i, s := range subjects {
-			p.acted[askedActs[i]] = s
+			p.acted[i].subject = s
 		}
 	}
-	if len(toFind) > 0 {
-		subjects, err := in.Registry.Find(ctx, toFind)
+	if len(p.known) > 0 {
+		ids := make([]seal.Identity, len(p.known))
+		for i, k := range p.known {
+			ids[i] = k.question
+		}
+		subjects, err := in.Registry.Find(ctx, ids)
 		if err != nil {
 			return people{}, err
 		}
 		for i, s := range subjects {
-			p.known[toFind[i]] = s
+			p.known[i].subject = s
 		}
 	}
 	return p, nil
