@@ -76,8 +76,8 @@ type answered[Q comparable] struct {
 	subject  seal.Subject
 }
 
-// ask adds a question, once.
-func ask[Q comparable](questions []answered[Q], question Q) []answered[Q] {
+// inquire adds a question, once.
+func inquire[Q comparable](questions []answered[Q], question Q) []answered[Q] {
 	if answer(questions, question) != nil {
 		return questions
 	}
@@ -147,10 +147,10 @@ func (in *Ingress) ask(ctx context.Context, items []*item) (p people, err error)
 	for _, it := range items {
 		acted, known := it.questions()
 		for _, id := range acted {
-			p.acted = ask(p.acted, it.act(id))
+			p.acted = inquire(p.acted, it.act(id))
 		}
 		for _, id := range known {
-			p.known = ask(p.known, id)
+			p.known = inquire(p.known, id)
 		}
 	}
 	if len(p.acted) > 0 {
