@@ -28,8 +28,11 @@ func (m *Mesh) Metric(ctx context.Context, name string, labels ...string) (float
 // Metric sums a metric of the process over the series that have every label given.
 func (p *Process) Metric(ctx context.Context, name string, labels ...string) (sum float64, err error) {
 	status, body, err := NewClient(p.URL).Send(ctx, http.MethodGet, "/metrics", http.Header{}, nil)
-	if err != nil || status != 200 {
-		return 0, fmt.Errorf("/metrics of %s: %d %w", p.Name, status, err)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%d %.300s", status, body)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("/metrics of %s: %w", p.Name, err)
 	}
 	lines := bufio.NewScanner(bytes.NewReader(body))
 	for lines.Scan() {

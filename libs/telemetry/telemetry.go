@@ -110,8 +110,15 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 	if t.process == nil {
 		return http.NotFoundHandler()
 	}
-	return promhttp.HandlerFor(t.process.registry, promhttp.HandlerOpts{})
+	// One series that can't be told must not keep the others from being told.
+	return promhttp.HandlerFor(t.process.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: metricsLog{t.Log}})
 }
+
+// metricsLog logs what keeps series from being told: names of metrics and labels.
+type metricsLog struct{ log *slog.Logger }
+
+// Println implements promhttp.Logger.
+func (l metricsLog) Println(v ...any) { l.log.Error("metrics", "error", fmt.Sprint(v...)) }
 
 // Discard is for tests: logs nowhere, traces and meters nothing.
 func Discard() *Telemetry {
