@@ -167,7 +167,7 @@ func TestTheLoad(t *testing.T) {
 }
 
 func TestEndToEnd(t *testing.T) {
-	measured(t, "end_to_end", "end_to_end_p99_ms", "end_to_end_p50_ms", "bare_hop_p99_ms", "bare_commit_p99_ms")
+	measured(t, "end_to_end", "end_to_end_p99_ms", "end_to_end_p50_ms", "webhook_p99_ms", "bare_hop_p99_ms", "bare_commit_p99_ms")
 }
 
 func TestTheWholeWay(t *testing.T) { measured(t, "whole_way", "events_per_cpu_second") }
