@@ -106,7 +106,12 @@ func (o options) prove(ctx context.Context, chosen []scenario, file string) (ok 
 		o.data = filepath.Join(folder, s.name)
 		r, err := s.carryOut(ctx, o)
 		if ctx.Err() != nil { // whoever ends it looks for nothing in its files
-			return false, errors.Join(ctx.Err(), os.RemoveAll(folder))
+			left, _ := filepath.Glob(o.data + "*") // copies beside it too; the pattern is a good one
+			ended := []error{ctx.Err()}
+			for _, one := range left {
+				ended = append(ended, os.RemoveAll(one))
+			}
+			return false, errors.Join(ended...)
 		}
 		for _, broken := range r.Broken {
 			o.say("%s: BROKEN: %s", s.name, broken)

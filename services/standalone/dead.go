@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,21 +15,12 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
-	"tributary.dev/libs/app"
 	"tributary.dev/libs/bus"
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
-const (
-	// headerReplayed marks a record of dead.<topic> that says that a letter of the same partition was replayed, by its
-	// offset.
-	headerReplayed = "dead_replayed"
-	// replayBatch records are published at once.
-	//bound:queue records that a replay publishes at once | {} | it reads on once they are acknowledged
-	replayBatch = 100
-	//bound:timeout publishing what is replayed | {} | the command fails, and may be given again
-	replayTimeout = 30 * time.Second
-)
+// headerReplayed marks a record of dead.<topic> that says that a letter of the same partition was replayed, by its offset.
+const headerReplayed = "dead_replayed"
 
 func deadCommand(environ []string) *cobra.Command {
 	c := &cobra.Command{Use: "dead", Short: "List, show and replay dead letters", Long: `List, show and replay dead letters: records that a consumer could not handle for their data.
@@ -195,7 +184,7 @@ func deadShowCommand(environ []string) *cobra.Command {
 
 The place is the letter's own, as "tributary dead list" names it: dead.inbound.slack/0/12.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, _, _, err := placeOf(args[0]); err != nil {
+			if err := checkPlace(args[0]); err != nil {
 				return err
 			}
 			return withBus(cmd.Context(), environ, func(ctx context.Context, b *bus.Bus) error {
@@ -216,18 +205,18 @@ The place is the letter's own, as "tributary dead list" names it: dead.inbound.s
 	}
 }
 
-func placeOf(text string) (topic string, partition int, offset int64, err error) {
+// checkPlace wants the place of a letter, as letter.place gives it.
+func checkPlace(text string) error {
 	parts := strings.Split(text, "/")
-	if len(parts) == 3 && strings.HasPrefix(parts[0], bus.DeadTopic("")) {
-		partition, err = strconv.Atoi(parts[1])
-		if err == nil {
-			offset, err = strconv.ParseInt(parts[2], 10, 64)
-		}
-		if err == nil && partition >= 0 && offset >= 0 {
-			return parts[0], partition, offset, nil
-		}
+	ok := len(parts) == 3 && strings.HasPrefix(parts[0], bus.DeadTopic(""))
+	for _, number := range parts[1:] {
+		_, err := strconv.ParseUint(number, 10, 63)
+		ok = ok && err == nil
 	}
-	return "", 0, 0, fmt.Errorf("%q is not a letter's place, such as dead.inbound.slack/0/12", text)
+	if !ok {
+		return fmt.Errorf("%q is not a letter's place, such as dead.inbound.slack/0/12", text)
+	}
+	return nil
 }
 
 // word is a text of a record's that is printed only where it is the mesh's own kind of word: what a broken producer
@@ -289,7 +278,7 @@ all that the flags choose. Groups that had handled a record know it by its id, s
 a command that is too old is not carried out. A letter counts as replayed from then on.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, place := range args {
-				if _, _, _, err := placeOf(place); err != nil {
+				if err := checkPlace(place); err != nil {
 					return err
 				}
 			}
@@ -333,89 +322,4 @@ func replayLetters(ctx context.Context, b *bus.Bus, out io.Writer, dry bool, cho
 	}
 	r.say(out, "letters")
 	return err
-}
-
-// replayer publishes records again, and then notes that it has.
-type replayer struct {
-	b   *bus.Bus
-	dry bool
-	//bound:exempt replayBatch says it
-	msgs []bus.Message
-	//bound:exempt as many as msgs
-	notes []note
-	done  int
-}
-
-// note goes to the partition of the letter that it is about.
-type note struct {
-	partition int
-	bus.Message
-}
-
-func (r *replayer) add(ctx context.Context, m bus.Message, notes ...note) error {
-	r.msgs, r.notes = append(r.msgs, m), append(r.notes, notes...)
-	if len(r.msgs) < replayBatch {
-		return nil
-	}
-	return r.flush(ctx)
-}
-
-func (r *replayer) flush(ctx context.Context) error {
-	//bound:exempt replayTimeout says it
-	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
-	defer cancel()
-	if !r.dry && len(r.msgs) > 0 {
-		if err := r.b.Publish(ctx, r.msgs...); err != nil {
-			return err
-		}
-		notes := map[string]map[int][]bus.Message{}
-		for _, n := range r.notes {
-			if notes[n.Topic] == nil {
-				notes[n.Topic] = map[int][]bus.Message{}
-			}
-			notes[n.Topic][n.partition] = append(notes[n.Topic][n.partition], n.Message)
-		}
-		for topic, of := range notes {
-			for _, err := range r.b.PublishPartitions(ctx, topic, of) {
-				return fmt.Errorf("replayed, but not noted: %w", err)
-			}
-		}
-	}
-	r.done += len(r.msgs)
-	r.msgs, r.notes = r.msgs[:0], r.notes[:0]
-	return nil
-}
-
-func (r *replayer) say(out io.Writer, what string) {
-	if r.dry {
-		fmt.Fprintf(out, "%d %s would be replayed.\n", r.done, what)
-		return
-	}
-	fmt.Fprintf(out, "%d %s were replayed.\n", r.done, what)
-}
-
-// withBus reaches the brokers that the settings name, else the embedded one of the mesh that runs in the data folder.
-func withBus(ctx context.Context, environ []string, do func(context.Context, *bus.Bus) error) error {
-	common := app.Defaults()
-	if _, err := app.Load(environ, &common); err != nil {
-		return err
-	}
-	if lookup(environ, "TRIBUTARY_KAFKA_BROKERS", "") == "" {
-		address, err := os.ReadFile(filepath.Join(common.Data, "broker", "address"))
-		if err != nil {
-			return fmt.Errorf("TRIBUTARY_KAFKA_BROKERS is not set, and no mesh has run in %s", common.Data)
-		}
-		common.Kafka.Brokers = []string{strings.TrimSpace(string(address))}
-	}
-	b, err := bus.Open(ctx, common.Bus("tributary"))
-	if err != nil {
-		return err
-	}
-	defer func() {
-		//bound:timeout letting go of the brokers, at the end of a command | {} | the command ends all the same
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		_ = b.Close(closing)
-	}()
-	return do(ctx, b)
 }

@@ -4,12 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tributary.dev/libs/app"
 	"tributary.dev/libs/bus"
+)
+
+const (
+	// replayBatch records are published at once.
+	//bound:queue records that a replay publishes at once | {} | it reads on once they are acknowledged
+	replayBatch = 100
+	//bound:timeout publishing what is replayed | {} | the command fails, and may be given again
+	replayTimeout = 30 * time.Second
 )
 
 func replayCommand(environ []string) *cobra.Command {
@@ -83,4 +95,89 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 		return now.Add(-ago), nil
 	}
 	return time.Time{}, fmt.Errorf("%s: %q is neither a time such as 2026-03-14T15:00:00Z nor how long ago, such as 36h", flag, text)
+}
+
+// replayer publishes records again, and then notes that it has.
+type replayer struct {
+	b   *bus.Bus
+	dry bool
+	//bound:exempt replayBatch says it
+	msgs []bus.Message
+	//bound:exempt as many as msgs
+	notes []note
+	done  int
+}
+
+// note goes to the partition of the letter that it is about.
+type note struct {
+	partition int
+	bus.Message
+}
+
+func (r *replayer) add(ctx context.Context, m bus.Message, notes ...note) error {
+	r.msgs, r.notes = append(r.msgs, m), append(r.notes, notes...)
+	if len(r.msgs) < replayBatch {
+		return nil
+	}
+	return r.flush(ctx)
+}
+
+func (r *replayer) flush(ctx context.Context) error {
+	//bound:exempt replayTimeout says it
+	ctx, cancel := context.WithTimeout(ctx, replayTimeout)
+	defer cancel()
+	if !r.dry && len(r.msgs) > 0 {
+		if err := r.b.Publish(ctx, r.msgs...); err != nil {
+			return err
+		}
+		notes := map[string]map[int][]bus.Message{}
+		for _, n := range r.notes {
+			if notes[n.Topic] == nil {
+				notes[n.Topic] = map[int][]bus.Message{}
+			}
+			notes[n.Topic][n.partition] = append(notes[n.Topic][n.partition], n.Message)
+		}
+		for topic, of := range notes {
+			for _, err := range r.b.PublishPartitions(ctx, topic, of) {
+				return fmt.Errorf("replayed, but not noted: %w", err)
+			}
+		}
+	}
+	r.done += len(r.msgs)
+	r.msgs, r.notes = r.msgs[:0], r.notes[:0]
+	return nil
+}
+
+func (r *replayer) say(out io.Writer, what string) {
+	if r.dry {
+		fmt.Fprintf(out, "%d %s would be replayed.\n", r.done, what)
+		return
+	}
+	fmt.Fprintf(out, "%d %s were replayed.\n", r.done, what)
+}
+
+// withBus reaches the brokers that the settings name, else the embedded one of the mesh that runs in the data folder.
+func withBus(ctx context.Context, environ []string, do func(context.Context, *bus.Bus) error) error {
+	common := app.Defaults()
+	if _, err := app.Load(environ, &common); err != nil {
+		return err
+	}
+	if lookup(environ, "TRIBUTARY_KAFKA_BROKERS", "") == "" {
+		address, err := os.ReadFile(filepath.Join(common.Data, "broker", "address"))
+		if err != nil {
+			return fmt.Errorf("TRIBUTARY_KAFKA_BROKERS is not set, and no mesh has run in %s", common.Data)
+		}
+		common.Kafka.Brokers = []string{strings.TrimSpace(string(address))}
+	}
+	b, err := bus.Open(ctx, common.Bus("tributary"))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		//bound:timeout letting go of the brokers, at the end of a command | {} | the command ends all the same
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = b.Close(closing)
+	}()
+	return do(ctx, b)
 }
