@@ -133,8 +133,8 @@ func (a *Accounts) App(name string) (App, bool) {
 type App struct {
 	*pb.App
 	// SigningSecrets, newest first.
-	SigningSecrets channel.Secrets
-	ClientSecret   string
+	SigningSecrets            channel.Secrets
+	ClientSecret, VerifyToken string
 }
 
 // Connection by id.
@@ -164,7 +164,7 @@ func (a *Accounts) Opened(ctx context.Context, c *pb.Connection) (*channel.Conne
 	}
 	if key, ok := a.index.app(c.GetAppId()); ok {
 		if app, ok := a.apps.Get(key); ok {
-			conn.AppExternalID = app.GetExternalId()
+			conn.AppExternalID, conn.AppSecret = app.GetExternalId(), a.opened.app(key, app).ClientSecret
 		}
 	}
 	return conn, nil

@@ -58,7 +58,7 @@ func (o *opener) app(key string, app *pb.App) App {
 		}
 		store(o, o.apps, key, app.GetSealedSecrets(), opened)
 	}
-	a := App{App: app, ClientSecret: opened.GetClientSecret()}
+	a := App{App: app, ClientSecret: opened.GetClientSecret(), VerifyToken: opened.GetVerifyToken()}
 	for _, s := range []string{opened.GetSigningSecret(), opened.GetPreviousSigningSecret()} {
 		if s != "" {
 			a.SigningSecrets = append(a.SigningSecrets, s)

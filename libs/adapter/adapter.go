@@ -48,13 +48,13 @@ func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel
 	}
 	cfg := ingress.Defaults(d.DataDir, features.BodyLimit)
 	cfg.PublicURL, cfg.TrustedProxies, cfg.SpoolBytes = d.Common.PublicURL, d.Common.TrustedProxies, d.Common.SpoolBytes
-	in, parts, err := ingress.Build(cfg, d, a, features, known)
+	bucket, err := media.OpenBucket(ctx, d.Common.BucketURL)
 	if err != nil {
 		return nil, errors.Join(err, known.Close())
 	}
-	bucket, err := media.OpenBucket(ctx, d.Common.BucketURL)
+	in, parts, err := ingress.Build(cfg, d, a, features, known, bucket)
 	if err != nil {
-		return nil, errors.Join(err, parts.Close())
+		return nil, errors.Join(err, known.Close(), bucket.Close())
 	}
 	links := media.NewLinks(linkBase(d.Common.PublicURL, a.Name()), d.Secret("links"), bucket, d.Seal, d.Clock.Now)
 	out, err := egress.New(egress.Config{
@@ -71,6 +71,9 @@ func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel
 	parts.Topics = append(parts.Topics,
 		bus.Topic{Name: "outbound." + a.Name(), Retention: outboundKept, OffsetsOutlive: true})
 	parts.Jobs = append(parts.Jobs, app.Job{Name: "egress", Run: out.Run})
+	if l, ok := a.(channel.Listener); ok {
+		parts.Jobs = append(parts.Jobs, app.Job{Name: "listen", Run: func(ctx context.Context) error { return l.Listen(ctx, in) }})
+	}
 	parts.Routes = append(parts.Routes, app.Route{Pattern: "GET /media/" + a.Name() + "/{token}", Handler: links, Public: true})
 	close := parts.Close
 	parts.Close = func() error { return errors.Join(close(), bucket.Close()) }

@@ -53,6 +53,30 @@ type Fetcher interface {
 	Profile(ctx context.Context, conn *Connection, identity Identity) (p Profile, ok bool, err error)
 }
 
+// Inlet is how what comes by other ways than a webhook gets in: as durable, once it is taken, as a webhook that was
+// answered 2xx.
+type Inlet interface {
+	// Account finds the connection of an account; ok is false only where it is sure that there is none. A connection
+	// that was disconnected is none. An error: nobody can tell at present.
+	Account(ctx context.Context, externalID string) (conn *Connection, ok bool, err error)
+	// Take makes a result's events durable. An error: nothing may be forgotten, it must come again.
+	Take(ctx context.Context, conn *Connection, result Result) error
+}
+
+// Listener takes in what does not come by HTTP.
+type Listener interface {
+	// Listen serves until ctx ends, and then ends what it serves.
+	Listen(ctx context.Context, inlet Inlet) error
+}
+
+// Poller asks the provider for what a webhook may have failed to tell. Events that both tell have the same Key.
+type Poller interface {
+	// Poll asks for what changed since a time, a page at most. next is the time to go on from; more: at once.
+	Poll(ctx context.Context, conn *Connection, since time.Time) (result Result, next time.Time, more bool, err error)
+	// PollEvery is how often a connection is asked.
+	PollEvery() time.Duration
+}
+
 // Request is a webhook as it came.
 type Request struct {
 	Method string
@@ -68,6 +92,8 @@ type Request struct {
 	LocalTime time.Time
 	// App is the app that ref names, where it names one; AppIDs of ours decide what is our own echo.
 	AppID string
+	// VerifyToken of that app: what its provider repeats in a handshake.
+	VerifyToken string
 	// Settings of the connection that ref names, where it names one.
 	Settings map[string]string
 }
@@ -122,6 +148,7 @@ const (
 	TypeConsent    Type = "consent"
 	TypeRevocation Type = "revocation"
 	TypeMembership Type = "membership"
+	TypeCommerce   Type = "commerce"
 )
 
 // Event is one thing that happened at a provider, before sealing.
@@ -143,7 +170,7 @@ type Event struct {
 	Automated bool
 	Thread    Thread
 	// Author acted: a subject is made for them where Type is an act of the person (message, edit,
-	// reaction, consent); otherwise it is only looked up, and the event dropped when there is none.
+	// reaction, consent, commerce); otherwise it is only looked up, and the event dropped when there is none.
 	Author *Identity
 	// Contact is the one-to-one partner. Nil in a group.
 	Contact *Identity
@@ -156,6 +183,7 @@ type Event struct {
 	Receipt                     *Receipt
 	Profile                     *Profile
 	Consent                     *Consent
+	Commerce                    *Commerce
 	Technical                   map[string]string
 	// Reason of a revocation: a word of the provider's vocabulary.
 	Reason string
@@ -176,7 +204,10 @@ type Thread struct {
 	ID    string
 	Key   string
 	Group bool
-	// ConversationKey, where a receipt or an echo carries it.
+	// Root tells the conversations of one contact on a connection apart (the first mail of a thread). Empty: all
+	// that is written with them is one.
+	Root string
+	// ConversationKey, where a receipt, an echo or a signed address carries it.
 	ConversationKey string
 }
 
@@ -187,6 +218,13 @@ type Content struct {
 	Subject     string
 	Attachments []Attachment
 	Mentions    []Mention
+	// Payload of a button, a menu or a link that was used.
+	Payload string
+	// MailID and References of a mail, the oldest first.
+	MailID     string
+	References []string
+	// FullText, where Text is the new part of it alone.
+	FullText string
 }
 
 // Attachment of a message. URL and Name are personal data and are sealed.
@@ -198,6 +236,9 @@ type Attachment struct {
 	ContentType string
 	Size        int64
 	URL         string
+	// Data is the item itself, where it came with the message: it is stored before the webhook is answered, and
+	// URL stays empty.
+	Data []byte
 }
 
 // Mention marks Text[Start:Start+Length] (bytes) as naming a person.
@@ -243,11 +284,36 @@ type Consent struct {
 	WorkspaceWide  bool
 }
 
+// Commerce is the newest state of an object of a shop. Amounts are decimal text, ids text.
+type Commerce struct {
+	// Kind is order, checkout, refund or fulfilment; Parent the order that the latter two are of.
+	Kind, ID, Parent string
+	Deleted          bool
+
+	Number, Status, FinancialStatus, FulfilmentStatus string
+	Currency, Total                                   string
+	Lines                                             []CommerceLine
+	CreatedAt, UpdatedAt                              time.Time
+	URL, CustomerID, Email, Phone, Note               string
+	Tags                                              []string
+	TrackingNumber, TrackingURL                       string
+	APIVersion                                        string
+}
+
+// CommerceLine is one line of an order. Price is of one.
+type CommerceLine struct {
+	ID, Title, SKU string
+	Quantity       int64
+	Price          string
+}
+
 // Connection is one messaging account, with its credentials opened. Never log it.
 type Connection struct {
 	ID, WorkspaceID, Channel, ExternalID, AppExternalID string
-	Settings                                            map[string]string
-	Credentials                                         map[string]string
+	// AppSecret is the client secret of the app it was connected through; empty where there is none.
+	AppSecret   string
+	Settings    map[string]string
+	Credentials map[string]string
 }
 
 // Outgoing is one part of a message on its way to the provider.
@@ -259,9 +325,20 @@ type Outgoing struct {
 	Thread          Thread
 	ReplyTo         string
 	// To is the address, for channels that need one.
-	To         string
-	Text       string
+	To   string
+	Text string
+	// Subject and References of a mail, the answered one last.
+	Subject    string
+	References []string
+	// Attachment that the part is; Attachments where the channel sends a message whole.
 	Attachment *OutgoingAttachment
+	//bound:exempt those of one message
+	Attachments []*OutgoingAttachment
+	// LastInbound is when the person last acted in the conversation, by the provider's time where it gives one; zero:
+	// never.
+	LastInbound time.Time
+	// Now on the mesh's clock.
+	Now time.Time
 	// CallbackURL is where the provider shall send receipts of this part; empty when the mesh has no
 	// public URL.
 	CallbackURL string

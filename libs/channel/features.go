@@ -29,17 +29,38 @@ type Features struct {
 	ExternalID string `yaml:"external_id"`
 	// Settings that a connection may have: the pattern of each one's value, by name.
 	Settings map[string]string `yaml:"settings"`
-	// Credentials and AppSecrets that a connection and an app need, by name.
+	// Credentials and AppSecrets that a connection and an app need, by name; Optional ones a connection may have.
 	Credentials []string `yaml:"credentials"`
+	Optional    []string `yaml:"optional_credentials"`
 	AppSecrets  []string `yaml:"app_secrets"`
 	// SignedWith are the credentials that webhooks of a connection's ref are signed with, newest first; the
 	// ones after the first need only be there while a secret is rotated. Where ref is app, the app's
 	// signing secrets are used.
 	SignedWith []string `yaml:"signed_with"`
-	// Interfaces that the adapter implements beyond Adapter: challenger, sender, fetcher, timed.
+	// Providers that a connection's setting "provider" chooses among, where they differ in credentials. What stands
+	// above is the one's that is chosen where the setting is empty.
+	Providers map[string]Provider `yaml:"providers"`
+	// Whole: a message leaves in one call, its attachments with it.
+	Whole bool `yaml:"whole"`
+	// Interfaces that the adapter implements beyond Adapter: challenger, sender, fetcher, timed, listener, poller.
 	Interfaces []string `yaml:"interfaces"`
 	// Longest call to the provider that the adapter makes, in seconds.
 	LongestCall int `yaml:"longest_call"`
+}
+
+// Provider is what differs in credentials between those who carry a channel.
+type Provider struct {
+	Credentials []string `yaml:"credentials"`
+	Optional    []string `yaml:"optional_credentials"`
+	SignedWith  []string `yaml:"signed_with"`
+}
+
+// For are the features of a connection with these settings: its provider's credentials.
+func (f Features) For(settings map[string]string) Features {
+	if p, ok := f.Providers[settings["provider"]]; ok {
+		f.Credentials, f.Optional, f.SignedWith = p.Credentials, p.Optional, p.SignedWith
+	}
+	return f
 }
 
 // AccountFault says what is wrong with an account's id at the provider; "" if nothing is.
@@ -86,8 +107,12 @@ func (f Features) Validate() error {
 	}
 	check(f.LongestCall > 0, "longest_call is a number of seconds")
 	check((f.Ref == "connection") == (len(f.SignedWith) > 0), "signed_with is for ref connection, and required there")
+	for name, p := range f.Providers {
+		check(len(p.Credentials) > 0 && len(p.SignedWith) > 0, "providers: "+name+" needs credentials and signed_with")
+		check(f.Settings["provider"] != "", "providers need the setting provider")
+	}
 	for _, i := range f.Interfaces {
-		check(slices.Contains([]string{"challenger", "sender", "fetcher", "timed"}, i), "interfaces: "+i+" is none")
+		check(slices.Contains([]string{"challenger", "sender", "fetcher", "timed", "listener", "poller"}, i), "interfaces: "+i+" is none")
 	}
 	return errors.Join(faults...)
 }

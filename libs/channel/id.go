@@ -34,6 +34,11 @@ func DirectKey(subjectID, connectionID string) string {
 	return uuid5("direct", subjectID, connectionID)
 }
 
+// ThreadKey is the conversation key of one of several one-to-one conversations with a contact.
+func ThreadKey(subjectID, connectionID, root string) string {
+	return uuid5("thread", subjectID, connectionID, root)
+}
+
 // GroupKey is the conversation key of a group conversation at a connection.
 func GroupKey(connectionID, threadKey string) string {
 	return uuid5("group", connectionID, threadKey)

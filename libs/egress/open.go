@@ -114,10 +114,18 @@ func sealedParts(cmd *pb.Command) []seal.Sealed {
 	if cmd.GetAddress() != nil {
 		parts = append(parts, seal.Sealed{Workspace: cmd.GetWorkspaceId(), Part: cmd.GetAddress(), Origin: seal.OriginProfile(cmd.GetSubjectId())})
 	}
-	if cmd.GetAttachment() != nil {
-		parts = append(parts, seal.Sealed{Workspace: cmd.GetWorkspaceId(), Part: cmd.GetAttachment().GetKey(), Origin: seal.OriginAttachment(cmd.GetAttachment().GetId())})
+	for _, a := range attachments(cmd) {
+		parts = append(parts, seal.Sealed{Workspace: cmd.GetWorkspaceId(), Part: a.GetKey(), Origin: seal.OriginAttachment(a.GetId())})
 	}
 	return parts
+}
+
+// attachments of a command: the one that it is, and those that go with its text.
+func attachments(cmd *pb.Command) []*pb.AttachmentRef {
+	if cmd.GetAttachment() != nil {
+		return append([]*pb.AttachmentRef{cmd.GetAttachment()}, cmd.GetAttachments()...)
+	}
+	return cmd.GetAttachments()
 }
 
 // fill completes what is sent with what was opened; a verdict where that can't be done.
@@ -137,22 +145,32 @@ func (s *sender) fill(t *taken, opened []seal.Opened) *pb.Receipt {
 		}
 	}
 	t.out.Text, t.out.To = content.GetText(), profile.GetIdentityValue()
-	if a := t.cmd.GetAttachment(); a != nil {
-		object, key := a.GetObject(), opened[len(into)].Plain
-		t.out.Attachment = &channel.OutgoingAttachment{
-			ContentType: a.GetContentType(), Size: a.GetSize(),
-			Open: func(ctx context.Context) (io.ReadCloser, error) { return s.bucket.Open(ctx, object, key) },
-		}
-		if s.links != nil {
-			t.out.Attachment.URL = s.links.URL(t.cmd.GetWorkspaceId(), a.GetId())
-		}
-		for _, named := range content.GetAttachments() {
-			if named.GetId() == a.GetId() {
-				t.out.Attachment.Name = named.GetName()
-			}
+	t.out.Subject, t.out.References = content.GetSubject(), content.GetReferences()
+	for i, a := range attachments(t.cmd) {
+		file := s.attachment(t.cmd, a, opened[len(into)+i].Plain, content)
+		if a == t.cmd.GetAttachment() {
+			t.out.Attachment = file
+		} else {
+			t.out.Attachments = append(t.out.Attachments, file)
 		}
 	}
 	return nil
+}
+
+func (s *sender) attachment(cmd *pb.Command, a *pb.AttachmentRef, key []byte, content *pb.Content) *channel.OutgoingAttachment {
+	file := &channel.OutgoingAttachment{
+		ContentType: a.GetContentType(), Size: a.GetSize(),
+		Open: func(ctx context.Context) (io.ReadCloser, error) { return s.bucket.Open(ctx, a.GetObject(), key) },
+	}
+	if s.links != nil {
+		file.URL = s.links.URL(cmd.GetWorkspaceId(), a.GetId())
+	}
+	for _, named := range content.GetAttachments() {
+		if named.GetId() == a.GetId() {
+			file.Name = named.GetName()
+		}
+	}
+	return file
 }
 
 // unopened says why a part is of no use; "" where it was opened into m (nil: its plain bytes are wanted).
@@ -169,12 +187,17 @@ func unopened(o seal.Opened, m proto.Message) (code string) {
 }
 
 func (s *sender) outgoing(cmd *pb.Command, conn *channel.Connection) *channel.Outgoing {
-	return &channel.Outgoing{
+	out := &channel.Outgoing{
 		Connection: conn, MessageID: cmd.GetMessageId(), Part: cmd.GetPart(), Attempt: cmd.GetAttempt(),
 		ConversationKey: cmd.GetConversationKey(),
 		Thread:          channel.Thread{ID: cmd.GetThread().GetId(), Group: cmd.GetThread().GetGroup()},
 		ReplyTo:         cmd.GetReplyToExternalId(), ByMember: cmd.GetByMember(), CallbackURL: s.callbackURL(cmd),
+		Now: s.clock.Now(),
 	}
+	if last := cmd.GetLastInboundUs(); last != 0 {
+		out.LastInbound = time.UnixMicro(last)
+	}
+	return out
 }
 
 // callbackURL is where the provider sends receipts of this part; nothing in it is personal.

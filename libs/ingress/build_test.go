@@ -45,7 +45,7 @@ func start(t *testing.T, b *bus.Bus, dir string, client *seal.Client) *service {
 	tel, err := telemetry.New(telemetry.Config{Service: "courier", LogOutput: io.Discard})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tel.Close(context.Background())) })
-	_, parts, err := ingress.Build(cfg, &app.Deps{Bus: b, Seal: client, Clock: &clock.Clock{}, Telemetry: tel}, courier{}, byApp, a)
+	_, parts, err := ingress.Build(cfg, &app.Deps{Bus: b, Seal: client, Clock: &clock.Clock{}, Telemetry: tel}, courier{}, byApp, a, nil)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	for _, r := range parts.Routes {

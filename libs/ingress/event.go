@@ -25,7 +25,7 @@ type outcome struct {
 	fault   string
 }
 
-// seal makes the messages of items. An error is the registry's: nothing was made.
+// seal makes the messages of items. An error is the registry's or the bucket's: no message was made.
 func (in *Ingress) seal(ctx context.Context, items []item) ([]outcome, error) {
 	outcomes := make([]outcome, len(items))
 	var sound []*item
@@ -41,7 +41,9 @@ func (in *Ingress) seal(ctx context.Context, items []item) ([]outcome, error) {
 	}
 	for i := range items {
 		if outcomes[i].fault == "" {
-			outcomes[i] = in.sealOne(&items[i], p)
+			if outcomes[i], err = in.sealOne(ctx, &items[i], p); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return outcomes, nil
@@ -72,6 +74,10 @@ func (it *item) faulty() string {
 		if e.Receipt == nil {
 			return "no_receipt"
 		}
+	case channel.TypeCommerce:
+		if e.Commerce == nil || e.Commerce.Kind == "" || e.Commerce.ID == "" {
+			return "no_commerce"
+		}
 	}
 	persons := it.persons()
 	for _, id := range persons {
@@ -79,21 +85,21 @@ func (it *item) faulty() string {
 			return "invalid_identity"
 		}
 	}
-	if len(persons) == 0 && (e.Content != nil || e.Type == channel.TypeReaction) {
+	if len(persons) == 0 && (e.Content != nil || e.Type == channel.TypeReaction || e.Type == channel.TypeCommerce) {
 		return "nobody"
 	}
 	return ""
 }
 
-func (in *Ingress) sealOne(it *item, p people) outcome {
+func (in *Ingress) sealOne(ctx context.Context, it *item, p people) (outcome, error) {
 	o := outcome{typ: it.Event.Type}
 	if it.Made != nil {
 		made := &pb.ChannelEvent{}
 		if err := proto.Unmarshal(it.Made, made); err != nil {
 			o.fault = "undecodable"
-			return o
+			return o, nil
 		}
-		return in.addressed(it, made, o)
+		return in.addressed(it, made, o), nil
 	}
 	b := builder{item: it, in: in}
 	for _, id := range it.persons() {
@@ -113,7 +119,7 @@ func (in *Ingress) sealOne(it *item, p people) outcome {
 		}
 	}
 	if o.dropped || o.fault != "" {
-		return o
+		return o, nil
 	}
 	var event *pb.ChannelEvent
 	var err error
@@ -121,9 +127,11 @@ func (in *Ingress) sealOne(it *item, p people) outcome {
 		event = b.erased()
 	} else if event, err = b.event(); err != nil {
 		o.fault = "unsealable"
-		return o
+		return o, nil
+	} else if err = b.store(ctx, event); err != nil {
+		return o, err
 	}
-	return in.addressed(it, event, o)
+	return in.addressed(it, event, o), nil
 }
 
 // addressed makes the message of an event.
@@ -231,7 +239,7 @@ func (b *builder) event() (*pb.ChannelEvent, error) {
 		event.Consent = &pb.Consent{Action: e.Consent.Action, Source: e.Consent.Source, WorkspaceWide: e.Consent.WorkspaceWide}
 	}
 	event.Receipt = receipt(e.Receipt)
-	return event, errors.Join(b.content(event), b.reaction(event), b.profiles(event), b.technical(event))
+	return event, errors.Join(b.content(event), b.reaction(event), b.profiles(event), b.technical(event), b.commerce(event))
 }
 
 // messageID of the message that the event is, or is about. A receipt's message is the mesh's own.
@@ -274,6 +282,9 @@ func (b *builder) conversationKey() string {
 		return group
 	}
 	if contact := b.contact(); contact.ID != "" {
+		if e.Thread.Root != "" {
+			return channel.ThreadKey(contact.ID, b.Connection, e.Thread.Root)
+		}
 		return channel.DirectKey(contact.ID, b.Connection)
 	}
 	if e.Target != "" {
@@ -291,7 +302,9 @@ func (b *builder) content(event *pb.ChannelEvent) error {
 	if c == nil {
 		return nil
 	}
-	content := &pb.Content{Text: c.Text, Html: c.HTML, Subject: c.Subject}
+	content := &pb.Content{
+		Text: c.Text, Html: c.HTML, Subject: c.Subject, Payload: c.Payload, MailId: c.MailID, References: c.References, FullText: c.FullText,
+	}
 	for _, a := range c.Attachments {
 		id := channel.AttachmentID(event.GetMessageId(), a.Ref)
 		event.Attachments = append(event.Attachments, &pb.AttachmentRef{Id: id, Kind: a.Kind, ContentType: a.ContentType, Size: a.Size})
@@ -355,6 +368,17 @@ func (b *builder) profiles(event *pb.ChannelEvent) error {
 		}
 	}
 	return nil
+}
+
+// commerce is its author's, as what they bought is.
+func (b *builder) commerce(event *pb.ChannelEvent) error {
+	c := b.Event.Commerce
+	if c == nil || b.Event.Type != channel.TypeCommerce {
+		return nil
+	}
+	event.Commerce = &pb.CommerceRef{Kind: c.Kind, Id: c.ID, Parent: c.Parent, Deleted: c.Deleted}
+	origin := seal.OriginCommerce(b.Connection, c.Kind, c.ID, event.GetOrderUs())
+	return b.add(event, b.subjects[0], pb.Category_CATEGORY_COMMERCE, origin, commerce(c))
 }
 
 func (b *builder) technical(event *pb.ChannelEvent) error {

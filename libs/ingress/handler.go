@@ -71,7 +71,7 @@ func (in *Ingress) take(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	req := &channel.Request{
 		Method: r.Method, Ref: r.PathValue("ref"), URL: in.urls.of(r), Header: r.Header, Body: body,
-		ReceivedAt: received, LocalTime: local, AppID: from.app.GetExternalId(), Settings: from.connection.GetSettings(),
+		ReceivedAt: received, LocalTime: local, AppID: from.app.GetExternalId(), VerifyToken: from.verifyToken, Settings: from.connection.GetSettings(),
 	}
 	if r.Method == http.MethodGet {
 		reply, ok, err := challenger.Challenge(req, from.secrets)
@@ -182,6 +182,8 @@ type source struct {
 	app        *pb.App        // where ref names one
 	connection *pb.Connection // where ref names one
 	secrets    channel.Secrets
+	// verifyToken of the app.
+	verifyToken string
 	// ended: the connection was disconnected, and its credentials are gone.
 	ended bool
 }
@@ -220,7 +222,7 @@ func (in *Ingress) appSource(_ context.Context, name string) (source, bool, erro
 	if len(a.SigningSecrets) == 0 {
 		return source{}, true, unavailable("secrets")
 	}
-	return source{app: a.App, secrets: a.SigningSecrets}, true, nil
+	return source{app: a.App, secrets: a.SigningSecrets, verifyToken: a.VerifyToken}, true, nil
 }
 
 func (in *Ingress) connectionSource(ctx context.Context, id string) (source, bool, error) {
@@ -235,7 +237,7 @@ func (in *Ingress) connectionSource(ctx context.Context, id string) (source, boo
 	}
 	conn, err := in.Accounts.Opened(ctx, c)
 	if err == nil {
-		for _, name := range in.Features.SignedWith {
+		for _, name := range in.Features.For(c.GetSettings()).SignedWith {
 			if s := conn.Credentials[name]; s != "" {
 				from.secrets = append(from.secrets, s)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -43,6 +44,11 @@ type Publisher interface {
 	Publish(ctx context.Context, msgs ...bus.Message) error
 }
 
+// Bucket is what an Ingress asks of media.Bucket.
+type Bucket interface {
+	Store(ctx context.Context, subject seal.Subject, ref *pb.AttachmentRef, plain io.Reader) (*pb.AttachmentRef, error)
+}
+
 // SpoolKeys is what an Ingress asks of SpoolKeyTable.
 type SpoolKeys interface {
 	Current(now time.Time) (*pb.SpoolKey, bool)
@@ -56,6 +62,7 @@ type Deps struct {
 	Registry  Registry
 	Publisher Publisher
 	SpoolKeys SpoolKeys
+	Bucket    Bucket
 	Clock     *clock.Clock
 	Telemetry *telemetry.Telemetry
 }
@@ -113,12 +120,12 @@ func New(cfg Config, d Deps) (*Ingress, error) {
 
 // Build makes the Ingress of a service and the service's parts: routes, the topic, the jobs that keep accounts and
 // spool keys and drain the spool, readiness, and the drain before stopping.
-func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Features, a *accounts.Accounts) (*Ingress, *app.Parts, error) {
+func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Features, a *accounts.Accounts, bucket Bucket) (*Ingress, *app.Parts, error) {
 	cfg.PublicURL, cfg.TrustedProxies = d.Common.PublicURL, d.Common.TrustedProxies
 	keys := NewSpoolKeyTable(d.Bus, cfg.DataDir)
 	in, err := New(cfg, Deps{
 		Adapter: adapter, Features: features, Accounts: a, Registry: d.Seal, Publisher: d.Bus, SpoolKeys: keys,
-		Clock: d.Clock, Telemetry: d.Telemetry,
+		Bucket: bucket, Clock: d.Clock, Telemetry: d.Telemetry,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -167,7 +174,9 @@ func newBreaker[T any](in *Ingress, name string) *gobreaker.CircuitBreaker[T] {
 		Timeout:     in.cfg.BreakerPause,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures > 0 },
 		// Too much in flight, or what is refused for its data, is no outage: it is spooled, the others go on.
-		IsExcluded: func(err error) bool { return errors.Is(err, bus.ErrFull) || dataFault(err) },
+		IsExcluded: func(err error) bool {
+			return errors.Is(err, bus.ErrFull) || errors.Is(err, errUnstored) || dataFault(err)
+		},
 		OnStateChange: func(name string, from, to gobreaker.State) {
 			in.Telemetry.Log.Warn("ingress: breaker", "channel", in.Adapter.Name(), "breaker", name, "from", from.String(), "to", to.String())
 		},

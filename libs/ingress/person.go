@@ -18,7 +18,7 @@ const conversationKind = "conversation"
 // writes that word acts by the message.
 func acts(e *channel.Event) bool {
 	switch e.Type {
-	case channel.TypeMessage, channel.TypeEdit, channel.TypeReaction:
+	case channel.TypeMessage, channel.TypeEdit, channel.TypeReaction, channel.TypeCommerce:
 		return true
 	case channel.TypeConsent:
 		return e.Consent != nil && e.Consent.Action == "opt_in"

@@ -17,6 +17,7 @@ var (
 		channel.TypeConsent:    pb.EventType_EVENT_TYPE_CONSENT,
 		channel.TypeRevocation: pb.EventType_EVENT_TYPE_REVOCATION,
 		channel.TypeMembership: pb.EventType_EVENT_TYPE_MEMBERSHIP,
+		channel.TypeCommerce:   pb.EventType_EVENT_TYPE_COMMERCE,
 	}
 	statuses = map[channel.Status]pb.Status{
 		channel.StatusSent:      pb.Status_STATUS_SENT,

@@ -29,3 +29,8 @@ func OriginAttachment(attachmentID string) Origin { return Origin("attachment/" 
 
 // OriginTechnical binds technical data to the event that brought it.
 func OriginTechnical(eventID string) Origin { return Origin("technical/" + eventID) }
+
+// OriginCommerce binds the state of a shop's object to it and to the order of that state (µs).
+func OriginCommerce(connectionID, kind, id string, order int64) Origin {
+	return Origin("commerce/" + connectionID + "/" + kind + "/" + id + "/" + strconv.FormatInt(order, 10))
+}

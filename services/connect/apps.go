@@ -78,17 +78,19 @@ type appSecrets struct {
 	ClientSecret          string `json:"client_secret"`
 	SigningSecret         string `json:"signing_secret"`
 	PreviousSigningSecret string `json:"previous_signing_secret"`
+	VerifyToken           string `json:"verify_token"`
 }
 
 func (a appSecrets) proto() *pb.AppSecrets {
 	return &pb.AppSecrets{
 		ClientSecret: a.ClientSecret, SigningSecret: a.SigningSecret, PreviousSigningSecret: a.PreviousSigningSecret,
+		VerifyToken: a.VerifyToken,
 	}
 }
 
 func (a appSecrets) validate(f faults, features channel.Features) {
 	for name, value := range map[string]string{
-		"client_secret": a.ClientSecret, "signing_secret": a.SigningSecret, "previous_signing_secret": a.PreviousSigningSecret,
+		"client_secret": a.ClientSecret, "signing_secret": a.SigningSecret, "previous_signing_secret": a.PreviousSigningSecret, "verify_token": a.VerifyToken,
 	} {
 		f.text("secrets/"+name, value, 4096)
 		if value == "" && slices.Contains(features.AppSecrets, name) {

@@ -143,7 +143,7 @@ func (r *connectAccount) Validate() error {
 	if !ok {
 		faults.add("channel", "is not a channel there is")
 	} else {
-		validateCredentials(faults, features, r.Credentials)
+		validateCredentials(faults, features.For(r.Settings), r.Credentials)
 		validateSettings(faults, features, r.Settings)
 		switch {
 		case features.Ref == "app" && r.AppID == "":
@@ -172,7 +172,7 @@ func validateCredentials(f faults, features channel.Features, credentials map[st
 	}
 	for name, value := range credentials {
 		f.text("credentials/"+name, value, 8192)
-		if !slices.Contains(features.Credentials, name) && !slices.Contains(features.SignedWith, name) {
+		if !slices.Contains(slices.Concat(features.Credentials, features.Optional, features.SignedWith), name) {
 			f.add("credentials/"+name, "is not known")
 		}
 	}
@@ -279,7 +279,11 @@ func (s *service) changeConnection(ctx context.Context, req changeConnection) (c
 		faults := faults{}
 		features, _ := channel.Lookup(r.channel)
 		if req.Credentials != nil {
-			validateCredentials(faults, features, req.Credentials)
+			settings := r.settings
+			if req.Settings != nil {
+				settings = req.Settings
+			}
+			validateCredentials(faults, features.For(settings), req.Credentials)
 		}
 		validateSettings(faults, features, req.Settings)
 		if err := faults.problem(); err != nil {

@@ -35,6 +35,12 @@ func declared(t *testing.T, kit Kit) {
 	if _, ok := adapter.(channel.Timed); ok {
 		has = append(has, "timed")
 	}
+	if _, ok := adapter.(channel.Listener); ok {
+		has = append(has, "listener")
+	}
+	if _, ok := adapter.(channel.Poller); ok {
+		has = append(has, "poller")
+	}
 	assert.ElementsMatch(t, kit.Features.Interfaces, has, "channel.yaml's interfaces are what the adapter implements")
 }
 

@@ -92,7 +92,9 @@ func readOne(file string) (channel.Features, error) {
 func write(root, name, text string, data any) error {
 	var b bytes.Buffer
 	if err := template.Must(template.New(name).Funcs(template.FuncMap{
-		"local": func(literal string) string { return strings.ReplaceAll(literal, "channel.Features", "Features") },
+		"local": func(literal string) string {
+			return strings.NewReplacer("channel.Features{", "Features{", "channel.Provider", "Provider").Replace(literal)
+		},
 	}).Parse(text)).Execute(&b, data); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"gocloud.dev/blob/memblob"
 	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/accounts"
@@ -22,6 +23,7 @@ import (
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/ingress"
+	"tributary.dev/libs/media"
 	"tributary.dev/libs/seal"
 	"tributary.dev/libs/seal/sealtest"
 	"tributary.dev/libs/telemetry"
@@ -39,6 +41,7 @@ type Mesh struct {
 	Registry  *sealtest.Registry
 	Seal      *seal.Client
 	SpoolKeys *SpoolKeys
+	Bucket    *media.Bucket
 	Clock     *clock.Clock
 
 	cfg      ingress.Config
@@ -64,11 +67,11 @@ func New(t testing.TB, adapter channel.Adapter, features channel.Features, log i
 	}
 	m := &Mesh{
 		Accounts: &Accounts{}, Publisher: &Publisher{}, Registry: registry, Seal: client,
-		SpoolKeys: &SpoolKeys{key: registry.SpoolKey()}, Clock: &clock.Clock{},
+		SpoolKeys: &SpoolKeys{key: registry.SpoolKey()}, Bucket: media.NewBucket(memblob.OpenBucket(nil)), Clock: &clock.Clock{},
 		cfg: cfg, adapter: adapter, features: features, log: log,
 	}
 	m.start(t)
-	t.Cleanup(func() { m.Close() })
+	t.Cleanup(func() { m.Close(); m.Bucket.Close() })
 	return m
 }
 
@@ -90,7 +93,7 @@ func (m *Mesh) start(t testing.TB) {
 	tel.Log = slog.New(slog.NewJSONHandler(m.log, nil))
 	in, err := ingress.New(m.cfg, ingress.Deps{
 		Adapter: m.adapter, Features: m.features, Accounts: m.Accounts, Registry: m.Seal, Publisher: m.Publisher,
-		SpoolKeys: m.SpoolKeys, Clock: m.Clock, Telemetry: tel,
+		SpoolKeys: m.SpoolKeys, Bucket: m.Bucket, Clock: m.Clock, Telemetry: tel,
 	})
 	if err != nil {
 		t.Fatal(err)

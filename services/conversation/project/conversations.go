@@ -32,6 +32,9 @@ func (b *batch) lockConversations(ctx context.Context) error {
 			c = &conversation{e: m.e, first: m.order}
 			named[m.conversation] = c
 		}
+		if c.e.GetContactSubject() == "" { // who answers to a signed address names the conversation alone
+			c.e = m.e
+		}
 		c.thread = smallest(c.thread, m.thread)
 		c.first, c.last = min(c.first, m.order), max(c.last, m.order)
 		if m.direction == inward {
@@ -58,6 +61,9 @@ func (b *batch) lockConversations(ctx context.Context) error {
 	err := sqldb.QueueRows(ctx, b.tx, "conversations", []string{"id", "workspace_id", "channel", "connection_id", "contact_id",
 		"contact_subject", "thread_id", "is_group", "first_us", "last_us", "last_inbound_us", "frozen"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET
+		contact_id = CASE WHEN conversations.contact_id = '' THEN excluded.contact_id ELSE conversations.contact_id END,
+		contact_subject = CASE WHEN conversations.contact_id = '' THEN excluded.contact_subject ELSE conversations.contact_subject END,
+		frozen = CASE WHEN conversations.contact_id = '' THEN excluded.frozen ELSE conversations.frozen END,
 		thread_id = CASE WHEN conversations.thread_id = '' OR (excluded.thread_id <> '' AND excluded.thread_id < conversations.thread_id)
 			THEN excluded.thread_id ELSE conversations.thread_id END,
 		first_us = CASE WHEN conversations.first_us = 0 OR excluded.first_us < conversations.first_us

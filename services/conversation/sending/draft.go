@@ -182,6 +182,9 @@ func (s *Sending) Compose(ctx context.Context, d *Draft, m Message) error {
 	if d.content, err = d.seal(content, seal.OriginContent(d.MessageID, d.orderUS)); err != nil || m.Note {
 		return err
 	}
+	if d.features.Whole {
+		return s.addWhole(ctx, d, content)
+	}
 	if m.Text != "" {
 		for _, text := range channel.Split(m.Text, d.features.TextLimit, d.features.TextUnit) {
 			if err := d.addPart(pb.CommandKind_COMMAND_KIND_TEXT, "", &pb.Content{Text: text}); err != nil {

@@ -151,20 +151,30 @@ func (s *Sending) command(ctx context.Context, tx *sqldb.Tx, c *store.Conversati
 		Id: channel.CommandID(p.Message, p.Part, p.Attempt), WorkspaceId: c.Workspace, ConnectionId: p.Connection, Channel: c.Channel,
 		ConversationKey: c.ID, MessageId: p.Message, Part: p.Part, Attempt: p.Attempt, Kind: p.Kind,
 		Thread: &pb.Thread{Id: c.Thread, Group: c.Group}, SubjectId: p.Subject,
-		Content: &pb.SealedPart{SubjectId: p.Subject, KeyId: p.Key, Category: pb.Category_CATEGORY_CONTENT, Ciphertext: p.Ciphertext},
+		LastInboundUs: c.LastInboundUS,
+		Content:       &pb.SealedPart{SubjectId: p.Subject, KeyId: p.Key, Category: pb.Category_CATEGORY_CONTENT, Ciphertext: p.Ciphertext},
 	}
 	var member string
 	if err := tx.QueryRowContext(ctx, "SELECT reply_to, member_id FROM messages WHERE id = $1", p.Message).Scan(&cmd.ReplyToExternalId, &member); err != nil {
 		return store.Entry{}, err
 	}
 	cmd.ByMember = member != ""
-	if p.Attachment != "" {
-		a := &pb.AttachmentRef{Key: &pb.SealedPart{Category: pb.Category_CATEGORY_CONTENT}}
-		if err := tx.QueryRowContext(ctx, `SELECT id, kind, content_type, size, object, key_subject, key_id, ciphertext FROM attachments WHERE id = $1`,
-			p.Attachment).Scan(&a.Id, &a.Kind, &a.ContentType, &a.Size, &a.Object, &a.Key.SubjectId, &a.Key.KeyId, &a.Key.Ciphertext); err != nil {
+	switch {
+	case p.Kind == pb.CommandKind_COMMAND_KIND_WHOLE:
+		all, err := attached(ctx, tx, "message_id", p.Message)
+		if err != nil {
 			return store.Entry{}, err
 		}
-		cmd.Attachment = a
+		cmd.Attachments = all
+	case p.Attachment != "":
+		one, err := attached(ctx, tx, "id", p.Attachment)
+		if err == nil && len(one) != 1 {
+			err = sql.ErrNoRows
+		}
+		if err != nil {
+			return store.Entry{}, err
+		}
+		cmd.Attachment = one[0]
 	}
 	if c.ContactSubject != "" {
 		address := &pb.SealedPart{SubjectId: c.ContactSubject, Category: pb.Category_CATEGORY_PROFILE}
@@ -178,4 +188,16 @@ func (s *Sending) command(ctx context.Context, tx *sqldb.Tx, c *store.Conversati
 	}
 	return store.Entry{ID: cmd.Id, Topic: store.TopicOutbound(c.Channel), Key: c.ID, Type: "command", Traceparent: p.Trace,
 		Workspace: c.Workspace, Conversation: c.ID, Payload: cmd}, nil
+}
+
+// attached are the attachments whose column has a value, in the message's order.
+func attached(ctx context.Context, tx *sqldb.Tx, column, value string) (all []*pb.AttachmentRef, err error) {
+	err = sqldb.Query(ctx, tx, `SELECT id, kind, content_type, size, object, key_subject, key_id, ciphertext FROM attachments
+		WHERE `+column+` = $1 ORDER BY position, id`, []any{value}, func(rows sqldb.Row) error {
+		a := &pb.AttachmentRef{Key: &pb.SealedPart{Category: pb.Category_CATEGORY_CONTENT}}
+		err := rows.Scan(&a.Id, &a.Kind, &a.ContentType, &a.Size, &a.Object, &a.Key.SubjectId, &a.Key.KeyId, &a.Key.Ciphertext)
+		all = append(all, a)
+		return err
+	})
+	return all, err
 }

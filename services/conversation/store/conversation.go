@@ -21,6 +21,8 @@ type Conversation struct {
 	Parked                             bool
 	// The person's watermarks: what was sent up to then is delivered, or read.
 	DeliveredUS, SeenUS int64
+	// LastInboundUS is when the person last wrote; 0: never.
+	LastInboundUS int64
 }
 
 // Attempt names one attempt at one part of a message; its zero value is none.
@@ -32,7 +34,7 @@ type Attempt struct {
 // ConversationColumns are what ScanConversation reads.
 const ConversationColumns = `id, workspace_id, channel, connection_id, contact_id, contact_subject,
 	own_subject, own_key_id, thread_id, is_group, frozen,
-	out_message, out_part, out_attempt, out_connection, out_us, next_us, parked, delivered_us, seen_us`
+	out_message, out_part, out_attempt, out_connection, out_us, next_us, parked, delivered_us, seen_us, last_inbound_us`
 
 // ScanConversation reads a row of ConversationColumns.
 func ScanConversation(rows sqldb.Row) (*Conversation, error) {
@@ -41,7 +43,7 @@ func ScanConversation(rows sqldb.Row) (*Conversation, error) {
 	err := rows.Scan(&c.ID, &c.Workspace, &c.Channel, &c.Connection, &c.ContactID, &c.ContactSubject,
 		&c.OwnSubject, &c.OwnKey, &c.Thread, &group, &frozen,
 		&c.Out.Message, &c.Out.Part, &c.Out.Attempt, &c.OutConnection, &c.OutUS, &c.NextUS, &parked,
-		&c.DeliveredUS, &c.SeenUS)
+		&c.DeliveredUS, &c.SeenUS, &c.LastInboundUS)
 	c.Group, c.Frozen, c.Parked = group == 1, frozen == 1, parked == 1
 	return &c, err
 }

@@ -182,8 +182,10 @@ type AppSecrets struct {
 	SigningSecret string                 `protobuf:"bytes,2,opt,name=signing_secret,json=signingSecret,proto3" json:"signing_secret,omitempty"`
 	// Accepted beside the other while a secret is rotated.
 	PreviousSigningSecret string `protobuf:"bytes,3,opt,name=previous_signing_secret,json=previousSigningSecret,proto3" json:"previous_signing_secret,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// What a provider repeats in a handshake (Meta's verify token).
+	VerifyToken   string `protobuf:"bytes,4,opt,name=verify_token,json=verifyToken,proto3" json:"verify_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppSecrets) Reset() {
@@ -233,6 +235,13 @@ func (x *AppSecrets) GetSigningSecret() string {
 func (x *AppSecrets) GetPreviousSigningSecret() string {
 	if x != nil {
 		return x.PreviousSigningSecret
+	}
+	return ""
+}
+
+func (x *AppSecrets) GetVerifyToken() string {
+	if x != nil {
+		return x.VerifyToken
 	}
 	return ""
 }
@@ -535,12 +544,13 @@ const file_tributary_v1_control_proto_rawDesc = "" +
 	"\tclient_id\x18\x05 \x01(\tR\bclientId\x12\x1f\n" +
 	"\vexternal_id\x18\x06 \x01(\tR\n" +
 	"externalId\x12%\n" +
-	"\x0esealed_secrets\x18\a \x01(\fR\rsealedSecrets\"\x90\x01\n" +
+	"\x0esealed_secrets\x18\a \x01(\fR\rsealedSecrets\"\xb3\x01\n" +
 	"\n" +
 	"AppSecrets\x12#\n" +
 	"\rclient_secret\x18\x01 \x01(\tR\fclientSecret\x12%\n" +
 	"\x0esigning_secret\x18\x02 \x01(\tR\rsigningSecret\x126\n" +
-	"\x17previous_signing_secret\x18\x03 \x01(\tR\x15previousSigningSecret\"\xd5\x03\n" +
+	"\x17previous_signing_secret\x18\x03 \x01(\tR\x15previousSigningSecret\x12!\n" +
+	"\fverify_token\x18\x04 \x01(\tR\vverifyToken\"\xd5\x03\n" +
 	"\n" +
 	"Connection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +

@@ -356,6 +356,8 @@ const (
 	CommandKind_COMMAND_KIND_UNSPECIFIED CommandKind = 0
 	CommandKind_COMMAND_KIND_TEXT        CommandKind = 1
 	CommandKind_COMMAND_KIND_ATTACHMENT  CommandKind = 2
+	// Text and attachments in one.
+	CommandKind_COMMAND_KIND_WHOLE CommandKind = 3
 )
 
 // Enum value maps for CommandKind.
@@ -364,11 +366,13 @@ var (
 		0: "COMMAND_KIND_UNSPECIFIED",
 		1: "COMMAND_KIND_TEXT",
 		2: "COMMAND_KIND_ATTACHMENT",
+		3: "COMMAND_KIND_WHOLE",
 	}
 	CommandKind_value = map[string]int32{
 		"COMMAND_KIND_UNSPECIFIED": 0,
 		"COMMAND_KIND_TEXT":        1,
 		"COMMAND_KIND_ATTACHMENT":  2,
+		"COMMAND_KIND_WHOLE":       3,
 	}
 )
 
@@ -918,7 +922,9 @@ type ChannelEvent struct {
 	// The message that this event is, or that target_external_id names (channel.MessageID: connection,
 	// external id and, where the id implies one, its time). Part of the origin of the event's content and
 	// reaction key. Empty where the event is about no message; a receipt names its own in receipt.
-	MessageId     string `protobuf:"bytes,26,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	MessageId string `protobuf:"bytes,26,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Which object of commerce the event tells of.
+	Commerce      *CommerceRef `protobuf:"bytes,27,opt,name=commerce,proto3" json:"commerce,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1135,6 +1141,86 @@ func (x *ChannelEvent) GetMessageId() string {
 	return ""
 }
 
+func (x *ChannelEvent) GetCommerce() *CommerceRef {
+	if x != nil {
+		return x.Commerce
+	}
+	return nil
+}
+
+// CommerceRef is the clear side of an object of commerce: the shop's own ids.
+type CommerceRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// order, checkout, refund, fulfilment.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The shop's id of it, as text: it may be longer than a float is exact.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// The order that a refund or a fulfilment is of.
+	Parent string `protobuf:"bytes,3,opt,name=parent,proto3" json:"parent,omitempty"`
+	// It is gone at the shop.
+	Deleted       bool `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommerceRef) Reset() {
+	*x = CommerceRef{}
+	mi := &file_tributary_v1_event_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommerceRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommerceRef) ProtoMessage() {}
+
+func (x *CommerceRef) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_event_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommerceRef.ProtoReflect.Descriptor instead.
+func (*CommerceRef) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CommerceRef) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *CommerceRef) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CommerceRef) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *CommerceRef) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
 // Content is what lies in a part of category content.
 type Content struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1145,14 +1231,22 @@ type Content struct {
 	Attachments []*Attachment `protobuf:"bytes,4,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	Mentions    []*Mention    `protobuf:"bytes,5,rep,name=mentions,proto3" json:"mentions,omitempty"`
 	// A reaction's emoji, as the provider names it or as the character.
-	Emoji         string `protobuf:"bytes,6,opt,name=emoji,proto3" json:"emoji,omitempty"`
+	Emoji string `protobuf:"bytes,6,opt,name=emoji,proto3" json:"emoji,omitempty"`
+	// What a button, a menu or a link that was used carries for whoever made it.
+	Payload string `protobuf:"bytes,7,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Mail: its Message-ID, and those of its References, the oldest first. In a command: the references that
+	// the mail shall carry, the answered one last.
+	MailId     string   `protobuf:"bytes,8,opt,name=mail_id,json=mailId,proto3" json:"mail_id,omitempty"`
+	References []string `protobuf:"bytes,9,rep,name=references,proto3" json:"references,omitempty"`
+	// The whole text, where text is the new part of it alone (a mail without what it quotes).
+	FullText      string `protobuf:"bytes,10,opt,name=full_text,json=fullText,proto3" json:"full_text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_tributary_v1_event_proto_msgTypes[7]
+	mi := &file_tributary_v1_event_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1258,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_event_proto_msgTypes[7]
+	mi := &file_tributary_v1_event_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1271,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_event_proto_rawDescGZIP(), []int{7}
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Content) GetText() string {
@@ -1222,6 +1316,298 @@ func (x *Content) GetEmoji() string {
 	return ""
 }
 
+func (x *Content) GetPayload() string {
+	if x != nil {
+		return x.Payload
+	}
+	return ""
+}
+
+func (x *Content) GetMailId() string {
+	if x != nil {
+		return x.MailId
+	}
+	return ""
+}
+
+func (x *Content) GetReferences() []string {
+	if x != nil {
+		return x.References
+	}
+	return nil
+}
+
+func (x *Content) GetFullText() string {
+	if x != nil {
+		return x.FullText
+	}
+	return ""
+}
+
+// Commerce is what lies in a part of category commerce: the newest state of an object. Amounts are decimal text.
+type Commerce struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What people call it (#1001).
+	Number string `protobuf:"bytes,1,opt,name=number,proto3" json:"number,omitempty"`
+	// open, closed, cancelled; of a refund or a fulfilment the shop's own word.
+	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	// The shop's own words for what was paid and what was sent.
+	FinancialStatus  string `protobuf:"bytes,3,opt,name=financial_status,json=financialStatus,proto3" json:"financial_status,omitempty"`
+	FulfilmentStatus string `protobuf:"bytes,4,opt,name=fulfilment_status,json=fulfilmentStatus,proto3" json:"fulfilment_status,omitempty"`
+	// ISO 4217.
+	Currency    string          `protobuf:"bytes,5,opt,name=currency,proto3" json:"currency,omitempty"`
+	Total       string          `protobuf:"bytes,6,opt,name=total,proto3" json:"total,omitempty"`
+	Lines       []*CommerceLine `protobuf:"bytes,7,rep,name=lines,proto3" json:"lines,omitempty"`
+	CreatedAtUs int64           `protobuf:"varint,8,opt,name=created_at_us,json=createdAtUs,proto3" json:"created_at_us,omitempty"`
+	UpdatedAtUs int64           `protobuf:"varint,9,opt,name=updated_at_us,json=updatedAtUs,proto3" json:"updated_at_us,omitempty"`
+	// Where the shop or the customer sees it.
+	Url            string   `protobuf:"bytes,10,opt,name=url,proto3" json:"url,omitempty"`
+	CustomerId     string   `protobuf:"bytes,11,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
+	Email          string   `protobuf:"bytes,12,opt,name=email,proto3" json:"email,omitempty"`
+	Phone          string   `protobuf:"bytes,13,opt,name=phone,proto3" json:"phone,omitempty"`
+	Note           string   `protobuf:"bytes,14,opt,name=note,proto3" json:"note,omitempty"`
+	Tags           []string `protobuf:"bytes,15,rep,name=tags,proto3" json:"tags,omitempty"`
+	TrackingNumber string   `protobuf:"bytes,16,opt,name=tracking_number,json=trackingNumber,proto3" json:"tracking_number,omitempty"`
+	TrackingUrl    string   `protobuf:"bytes,17,opt,name=tracking_url,json=trackingUrl,proto3" json:"tracking_url,omitempty"`
+	// The version of the shop's language that it was told in.
+	ApiVersion    string `protobuf:"bytes,18,opt,name=api_version,json=apiVersion,proto3" json:"api_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Commerce) Reset() {
+	*x = Commerce{}
+	mi := &file_tributary_v1_event_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Commerce) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Commerce) ProtoMessage() {}
+
+func (x *Commerce) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_event_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Commerce.ProtoReflect.Descriptor instead.
+func (*Commerce) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Commerce) GetNumber() string {
+	if x != nil {
+		return x.Number
+	}
+	return ""
+}
+
+func (x *Commerce) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Commerce) GetFinancialStatus() string {
+	if x != nil {
+		return x.FinancialStatus
+	}
+	return ""
+}
+
+func (x *Commerce) GetFulfilmentStatus() string {
+	if x != nil {
+		return x.FulfilmentStatus
+	}
+	return ""
+}
+
+func (x *Commerce) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *Commerce) GetTotal() string {
+	if x != nil {
+		return x.Total
+	}
+	return ""
+}
+
+func (x *Commerce) GetLines() []*CommerceLine {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *Commerce) GetCreatedAtUs() int64 {
+	if x != nil {
+		return x.CreatedAtUs
+	}
+	return 0
+}
+
+func (x *Commerce) GetUpdatedAtUs() int64 {
+	if x != nil {
+		return x.UpdatedAtUs
+	}
+	return 0
+}
+
+func (x *Commerce) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Commerce) GetCustomerId() string {
+	if x != nil {
+		return x.CustomerId
+	}
+	return ""
+}
+
+func (x *Commerce) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *Commerce) GetPhone() string {
+	if x != nil {
+		return x.Phone
+	}
+	return ""
+}
+
+func (x *Commerce) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *Commerce) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Commerce) GetTrackingNumber() string {
+	if x != nil {
+		return x.TrackingNumber
+	}
+	return ""
+}
+
+func (x *Commerce) GetTrackingUrl() string {
+	if x != nil {
+		return x.TrackingUrl
+	}
+	return ""
+}
+
+func (x *Commerce) GetApiVersion() string {
+	if x != nil {
+		return x.ApiVersion
+	}
+	return ""
+}
+
+type CommerceLine struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Title    string                 `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	Sku      string                 `protobuf:"bytes,3,opt,name=sku,proto3" json:"sku,omitempty"`
+	Quantity int64                  `protobuf:"varint,4,opt,name=quantity,proto3" json:"quantity,omitempty"`
+	// Of one, in the order's currency.
+	Price         string `protobuf:"bytes,5,opt,name=price,proto3" json:"price,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommerceLine) Reset() {
+	*x = CommerceLine{}
+	mi := &file_tributary_v1_event_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommerceLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommerceLine) ProtoMessage() {}
+
+func (x *CommerceLine) ProtoReflect() protoreflect.Message {
+	mi := &file_tributary_v1_event_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommerceLine.ProtoReflect.Descriptor instead.
+func (*CommerceLine) Descriptor() ([]byte, []int) {
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CommerceLine) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CommerceLine) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *CommerceLine) GetSku() string {
+	if x != nil {
+		return x.Sku
+	}
+	return ""
+}
+
+func (x *CommerceLine) GetQuantity() int64 {
+	if x != nil {
+		return x.Quantity
+	}
+	return 0
+}
+
+func (x *CommerceLine) GetPrice() string {
+	if x != nil {
+		return x.Price
+	}
+	return ""
+}
+
 // Attachment is the sealed side of an attachment.
 type Attachment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1236,7 +1622,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_tributary_v1_event_proto_msgTypes[8]
+	mi := &file_tributary_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1634,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_event_proto_msgTypes[8]
+	mi := &file_tributary_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1647,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Attachment) GetId() string {
@@ -1306,7 +1692,7 @@ type Mention struct {
 
 func (x *Mention) Reset() {
 	*x = Mention{}
-	mi := &file_tributary_v1_event_proto_msgTypes[9]
+	mi := &file_tributary_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1704,7 @@ func (x *Mention) String() string {
 func (*Mention) ProtoMessage() {}
 
 func (x *Mention) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_event_proto_msgTypes[9]
+	mi := &file_tributary_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1717,7 @@ func (x *Mention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mention.ProtoReflect.Descriptor instead.
 func (*Mention) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Mention) GetStart() int32 {
@@ -1381,7 +1767,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_tributary_v1_event_proto_msgTypes[10]
+	mi := &file_tributary_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1779,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_event_proto_msgTypes[10]
+	mi := &file_tributary_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1792,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Profile) GetName() string {
@@ -1484,7 +1870,7 @@ type Technical struct {
 
 func (x *Technical) Reset() {
 	*x = Technical{}
-	mi := &file_tributary_v1_event_proto_msgTypes[11]
+	mi := &file_tributary_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +1882,7 @@ func (x *Technical) String() string {
 func (*Technical) ProtoMessage() {}
 
 func (x *Technical) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_event_proto_msgTypes[11]
+	mi := &file_tributary_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +1895,7 @@ func (x *Technical) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Technical.ProtoReflect.Descriptor instead.
 func (*Technical) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Technical) GetIp() string {
@@ -1558,14 +1944,18 @@ type Command struct {
 	Address    *SealedPart    `protobuf:"bytes,15,opt,name=address,proto3" json:"address,omitempty"`
 	Attachment *AttachmentRef `protobuf:"bytes,16,opt,name=attachment,proto3" json:"attachment,omitempty"`
 	// A member wrote it, rather than automation.
-	ByMember      bool `protobuf:"varint,17,opt,name=by_member,json=byMember,proto3" json:"by_member,omitempty"`
+	ByMember bool `protobuf:"varint,17,opt,name=by_member,json=byMember,proto3" json:"by_member,omitempty"`
+	// When the person last acted in the conversation (UTC microseconds); 0: never.
+	LastInboundUs int64 `protobuf:"varint,18,opt,name=last_inbound_us,json=lastInboundUs,proto3" json:"last_inbound_us,omitempty"`
+	// With COMMAND_KIND_WHOLE: the message's attachments.
+	Attachments   []*AttachmentRef `protobuf:"bytes,19,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_tributary_v1_event_proto_msgTypes[12]
+	mi := &file_tributary_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1967,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_tributary_v1_event_proto_msgTypes[12]
+	mi := &file_tributary_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1980,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_tributary_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_tributary_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Command) GetId() string {
@@ -1712,6 +2102,20 @@ func (x *Command) GetByMember() bool {
 	return false
 }
 
+func (x *Command) GetLastInboundUs() int64 {
+	if x != nil {
+		return x.LastInboundUs
+	}
+	return 0
+}
+
+func (x *Command) GetAttachments() []*AttachmentRef {
+	if x != nil {
+		return x.Attachments
+	}
+	return nil
+}
+
 var File_tributary_v1_event_proto protoreflect.FileDescriptor
 
 const file_tributary_v1_event_proto_rawDesc = "" +
@@ -1761,7 +2165,7 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"\aConsent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12%\n" +
 	"\x0eworkspace_wide\x18\x02 \x01(\bR\rworkspaceWide\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"\x95\b\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"\xcc\b\n" +
 	"\fChannelEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x12#\n" +
@@ -1792,14 +2196,55 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"\x06reason\x18\x18 \x01(\tR\x06reason\x12#\n" +
 	"\ridentity_kind\x18\x19 \x01(\tR\fidentityKind\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\x1a \x01(\tR\tmessageId\"\xd0\x01\n" +
+	"message_id\x18\x1a \x01(\tR\tmessageId\x125\n" +
+	"\bcommerce\x18\x1b \x01(\v2\x19.tributary.v1.CommerceRefR\bcommerce\"c\n" +
+	"\vCommerceRef\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
+	"\x06parent\x18\x03 \x01(\tR\x06parent\x12\x18\n" +
+	"\adeleted\x18\x04 \x01(\bR\adeleted\"\xc0\x02\n" +
 	"\aContent\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x12\n" +
 	"\x04html\x18\x02 \x01(\tR\x04html\x12\x18\n" +
 	"\asubject\x18\x03 \x01(\tR\asubject\x12:\n" +
 	"\vattachments\x18\x04 \x03(\v2\x18.tributary.v1.AttachmentR\vattachments\x121\n" +
 	"\bmentions\x18\x05 \x03(\v2\x15.tributary.v1.MentionR\bmentions\x12\x14\n" +
-	"\x05emoji\x18\x06 \x01(\tR\x05emoji\"c\n" +
+	"\x05emoji\x18\x06 \x01(\tR\x05emoji\x12\x18\n" +
+	"\apayload\x18\a \x01(\tR\apayload\x12\x17\n" +
+	"\amail_id\x18\b \x01(\tR\x06mailId\x12\x1e\n" +
+	"\n" +
+	"references\x18\t \x03(\tR\n" +
+	"references\x12\x1b\n" +
+	"\tfull_text\x18\n" +
+	" \x01(\tR\bfullText\"\xb2\x04\n" +
+	"\bCommerce\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\tR\x06number\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\x12)\n" +
+	"\x10financial_status\x18\x03 \x01(\tR\x0ffinancialStatus\x12+\n" +
+	"\x11fulfilment_status\x18\x04 \x01(\tR\x10fulfilmentStatus\x12\x1a\n" +
+	"\bcurrency\x18\x05 \x01(\tR\bcurrency\x12\x14\n" +
+	"\x05total\x18\x06 \x01(\tR\x05total\x120\n" +
+	"\x05lines\x18\a \x03(\v2\x1a.tributary.v1.CommerceLineR\x05lines\x12\"\n" +
+	"\rcreated_at_us\x18\b \x01(\x03R\vcreatedAtUs\x12\"\n" +
+	"\rupdated_at_us\x18\t \x01(\x03R\vupdatedAtUs\x12\x10\n" +
+	"\x03url\x18\n" +
+	" \x01(\tR\x03url\x12\x1f\n" +
+	"\vcustomer_id\x18\v \x01(\tR\n" +
+	"customerId\x12\x14\n" +
+	"\x05email\x18\f \x01(\tR\x05email\x12\x14\n" +
+	"\x05phone\x18\r \x01(\tR\x05phone\x12\x12\n" +
+	"\x04note\x18\x0e \x01(\tR\x04note\x12\x12\n" +
+	"\x04tags\x18\x0f \x03(\tR\x04tags\x12'\n" +
+	"\x0ftracking_number\x18\x10 \x01(\tR\x0etrackingNumber\x12!\n" +
+	"\ftracking_url\x18\x11 \x01(\tR\vtrackingUrl\x12\x1f\n" +
+	"\vapi_version\x18\x12 \x01(\tR\n" +
+	"apiVersion\"x\n" +
+	"\fCommerceLine\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x10\n" +
+	"\x03sku\x18\x03 \x01(\tR\x03sku\x12\x1a\n" +
+	"\bquantity\x18\x04 \x01(\x03R\bquantity\x12\x14\n" +
+	"\x05price\x18\x05 \x01(\tR\x05price\"c\n" +
 	"\n" +
 	"Attachment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1832,7 +2277,7 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"attributes\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe5\x05\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fworkspace_id\x18\x02 \x01(\tR\vworkspaceId\x12#\n" +
@@ -1855,7 +2300,9 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"\n" +
 	"attachment\x18\x10 \x01(\v2\x1b.tributary.v1.AttachmentRefR\n" +
 	"attachment\x12\x1b\n" +
-	"\tby_member\x18\x11 \x01(\bR\bbyMember*\xcf\x02\n" +
+	"\tby_member\x18\x11 \x01(\bR\bbyMember\x12&\n" +
+	"\x0flast_inbound_us\x18\x12 \x01(\x03R\rlastInboundUs\x12=\n" +
+	"\vattachments\x18\x13 \x03(\v2\x1b.tributary.v1.AttachmentRefR\vattachments*\xcf\x02\n" +
 	"\tEventType\x12\x1a\n" +
 	"\x16EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EVENT_TYPE_MESSAGE\x10\x01\x12\x13\n" +
@@ -1899,11 +2346,12 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"\x10CATEGORY_PROFILE\x10\x01\x12\x14\n" +
 	"\x10CATEGORY_CONTENT\x10\x02\x12\x16\n" +
 	"\x12CATEGORY_TECHNICAL\x10\x03\x12\x15\n" +
-	"\x11CATEGORY_COMMERCE\x10\x04*_\n" +
+	"\x11CATEGORY_COMMERCE\x10\x04*w\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11COMMAND_KIND_TEXT\x10\x01\x12\x1b\n" +
-	"\x17COMMAND_KIND_ATTACHMENT\x10\x02B2Z0tributary.dev/proto/gen/tributary/v1;tributaryv1b\x06proto3"
+	"\x17COMMAND_KIND_ATTACHMENT\x10\x02\x12\x16\n" +
+	"\x12COMMAND_KIND_WHOLE\x10\x03B2Z0tributary.dev/proto/gen/tributary/v1;tributaryv1b\x06proto3"
 
 var (
 	file_tributary_v1_event_proto_rawDescOnce sync.Once
@@ -1918,7 +2366,7 @@ func file_tributary_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_tributary_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_tributary_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_tributary_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_tributary_v1_event_proto_goTypes = []any{
 	(EventType)(0),        // 0: tributary.v1.EventType
 	(Direction)(0),        // 1: tributary.v1.Direction
@@ -1933,13 +2381,16 @@ var file_tributary_v1_event_proto_goTypes = []any{
 	(*Reaction)(nil),      // 10: tributary.v1.Reaction
 	(*Consent)(nil),       // 11: tributary.v1.Consent
 	(*ChannelEvent)(nil),  // 12: tributary.v1.ChannelEvent
-	(*Content)(nil),       // 13: tributary.v1.Content
-	(*Attachment)(nil),    // 14: tributary.v1.Attachment
-	(*Mention)(nil),       // 15: tributary.v1.Mention
-	(*Profile)(nil),       // 16: tributary.v1.Profile
-	(*Technical)(nil),     // 17: tributary.v1.Technical
-	(*Command)(nil),       // 18: tributary.v1.Command
-	nil,                   // 19: tributary.v1.Technical.AttributesEntry
+	(*CommerceRef)(nil),   // 13: tributary.v1.CommerceRef
+	(*Content)(nil),       // 14: tributary.v1.Content
+	(*Commerce)(nil),      // 15: tributary.v1.Commerce
+	(*CommerceLine)(nil),  // 16: tributary.v1.CommerceLine
+	(*Attachment)(nil),    // 17: tributary.v1.Attachment
+	(*Mention)(nil),       // 18: tributary.v1.Mention
+	(*Profile)(nil),       // 19: tributary.v1.Profile
+	(*Technical)(nil),     // 20: tributary.v1.Technical
+	(*Command)(nil),       // 21: tributary.v1.Command
+	nil,                   // 22: tributary.v1.Technical.AttributesEntry
 }
 var file_tributary_v1_event_proto_depIdxs = []int32{
 	4,  // 0: tributary.v1.SealedPart.category:type_name -> tributary.v1.Category
@@ -1954,19 +2405,22 @@ var file_tributary_v1_event_proto_depIdxs = []int32{
 	10, // 9: tributary.v1.ChannelEvent.reaction:type_name -> tributary.v1.Reaction
 	11, // 10: tributary.v1.ChannelEvent.consent:type_name -> tributary.v1.Consent
 	6,  // 11: tributary.v1.ChannelEvent.parts:type_name -> tributary.v1.SealedPart
-	14, // 12: tributary.v1.Content.attachments:type_name -> tributary.v1.Attachment
-	15, // 13: tributary.v1.Content.mentions:type_name -> tributary.v1.Mention
-	19, // 14: tributary.v1.Technical.attributes:type_name -> tributary.v1.Technical.AttributesEntry
-	5,  // 15: tributary.v1.Command.kind:type_name -> tributary.v1.CommandKind
-	7,  // 16: tributary.v1.Command.thread:type_name -> tributary.v1.Thread
-	6,  // 17: tributary.v1.Command.content:type_name -> tributary.v1.SealedPart
-	6,  // 18: tributary.v1.Command.address:type_name -> tributary.v1.SealedPart
-	8,  // 19: tributary.v1.Command.attachment:type_name -> tributary.v1.AttachmentRef
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	13, // 12: tributary.v1.ChannelEvent.commerce:type_name -> tributary.v1.CommerceRef
+	17, // 13: tributary.v1.Content.attachments:type_name -> tributary.v1.Attachment
+	18, // 14: tributary.v1.Content.mentions:type_name -> tributary.v1.Mention
+	16, // 15: tributary.v1.Commerce.lines:type_name -> tributary.v1.CommerceLine
+	22, // 16: tributary.v1.Technical.attributes:type_name -> tributary.v1.Technical.AttributesEntry
+	5,  // 17: tributary.v1.Command.kind:type_name -> tributary.v1.CommandKind
+	7,  // 18: tributary.v1.Command.thread:type_name -> tributary.v1.Thread
+	6,  // 19: tributary.v1.Command.content:type_name -> tributary.v1.SealedPart
+	6,  // 20: tributary.v1.Command.address:type_name -> tributary.v1.SealedPart
+	8,  // 21: tributary.v1.Command.attachment:type_name -> tributary.v1.AttachmentRef
+	8,  // 22: tributary.v1.Command.attachments:type_name -> tributary.v1.AttachmentRef
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_tributary_v1_event_proto_init() }
@@ -1980,7 +2434,7 @@ func file_tributary_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tributary_v1_event_proto_rawDesc), len(file_tributary_v1_event_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
