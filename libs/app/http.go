@@ -85,7 +85,7 @@ func (r *run) route(s *service, route Route) http.Handler {
 	if !route.Public {
 		h = r.directory.Middleware(h)
 	}
-	h = r.deadlines(route.Stream, r.timed(h))
+	h = r.deadlines(route, r.timed(h))
 	return s.telemetry.Server(route.Pattern, recovered(h))
 }
 
@@ -108,14 +108,14 @@ func recovered(next http.Handler) http.Handler {
 }
 
 // deadlines of body and answer. A stream has none but ends when the process stops.
-func (r *run) deadlines(stream bool, next http.Handler) http.Handler {
+func (r *run) deadlines(route Route, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		control := http.NewResponseController(w)
 		now := time.Now()
-		if req.Body != nil && req.Body != http.NoBody {
+		if !route.OwnBody && req.Body != nil && req.Body != http.NoBody {
 			_ = control.SetReadDeadline(now.Add(bodyTimeout)) // a recorder in tests has none
 		}
-		if !stream {
+		if !route.Stream {
 			_ = control.SetWriteDeadline(now.Add(answerTimeout))
 			next.ServeHTTP(w, req)
 			return

@@ -3,6 +3,7 @@ package endpointx
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"tributary.dev/libs/endpointx/problem"
 )
@@ -30,34 +31,30 @@ func Unavailable(what string) *Problem { return problem.Unavailable(what) }
 func WriteProblem(ctx context.Context, w http.ResponseWriter, err error) { problem.Write(ctx, w, err) }
 
 // Fallback answers as problem+json what mux would answer in plain text: 404 for a path that nothing
-// serves, 405 with Allow for a method that the path does not take.
+// serves, 405 with Allow for a method that the path does not take. It is the last to be registered, and costs a
+// request that something serves nothing.
 func Fallback(mux *http.ServeMux) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h, pattern := mux.Handler(r)
-		if pattern != "" {
-			mux.ServeHTTP(w, r)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		for _, method := range []string{
+			http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost, http.MethodPut,
+		} {
+			other := *r
+			other.Method = method
+			if _, pattern := mux.Handler(&other); pattern != "/" {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) == 0 {
+			problem.Write(r.Context(), w, NotFound("path"))
 			return
 		}
-		seen := &statusRecorder{header: http.Header{}}
-		h.ServeHTTP(seen, r)
-		if seen.status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", seen.header.Get("Allow"))
-			problem.Write(r.Context(), w, &Problem{
-				Status: seen.status, Code: "method_not_allowed", Title: "This path does not take that method",
-				Detail: "allowed: " + seen.header.Get("Allow"),
-			})
-			return
-		}
-		problem.Write(r.Context(), w, NotFound("path"))
+		allow := strings.Join(allowed, ", ")
+		w.Header().Set("Allow", allow)
+		problem.Write(r.Context(), w, &Problem{
+			Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Title: "This path does not take that method",
+			Detail: "allowed: " + allow,
+		})
 	})
+	return mux
 }
-
-// statusRecorder keeps what a handler would have answered, but for the body.
-type statusRecorder struct {
-	header http.Header
-	status int
-}
-
-func (s *statusRecorder) Header() http.Header         { return s.header }
-func (s *statusRecorder) Write(b []byte) (int, error) { return len(b), nil }
-func (s *statusRecorder) WriteHeader(status int)      { s.status = status }

@@ -141,8 +141,8 @@ func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Fe
 	pattern := "/webhooks/" + adapter.Name() + "/{ref}"
 	return in, &app.Parts{
 		Routes: []app.Route{
-			{Pattern: "POST " + pattern, Handler: in, Public: true},
-			{Pattern: "GET " + pattern, Handler: in, Public: true},
+			{Pattern: "POST " + pattern, Handler: in, Public: true, OwnBody: true},
+			{Pattern: "GET " + pattern, Handler: in, Public: true, OwnBody: true},
 		},
 		Topics: append(accounts.Topics(), bus.Topic{Name: SpoolKeysTopic, Compacted: true},
 			inbound.Events(adapter.Name()), inbound.Fetch(adapter.Name()), inbound.Revocations()),

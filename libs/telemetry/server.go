@@ -47,7 +47,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		stranger := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 		opts = append(opts, trace.WithLinks(trace.LinkFromContext(stranger)))
 	}
-	ctx, span := s.t.Tracer.Start(With(WithRequestID(r.Context(), w.Header().Get("X-Request-Id")), s.t), s.pattern, opts...)
+	ctx, span := s.t.Tracer.Start(withRequest(r.Context(), s.t, w.Header().Get("X-Request-Id")), s.pattern, opts...)
 	defer span.End()
 	seen := &statusWriter{ResponseWriter: w}
 	defer func() {
