@@ -11,7 +11,7 @@ import (
 const warmPeople = 1000
 
 func ingest(ctx context.Context, e *env) ([]figure, error) {
-	in, err := e.compareIngest(ctx, 64, knownPeople)
+	in, err := e.compareIngest(ctx, slackTeam, 64, knownPeople)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func ingest(ctx context.Context, e *env) ([]figure, error) {
 }
 
 func ingest256(ctx context.Context, e *env) ([]figure, error) {
-	in, err := e.compareIngest(ctx, 256, knownPeople)
+	in, err := e.compareIngest(ctx, slackTeam, 256, knownPeople)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func ingest256(ctx context.Context, e *env) ([]figure, error) {
 }
 
 func ingestCold(ctx context.Context, e *env) ([]figure, error) {
-	in, err := e.compareIngest(ctx, 64, newPeople)
+	in, err := e.compareIngest(ctx, slackTeam, 64, newPeople)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +50,22 @@ func ingestCold(ctx context.Context, e *env) ([]figure, error) {
 		{Name: "ingest_cold_cpu_us", Value: in.cpu, Unit: "us/webhook"},
 		{Name: "ingest_cold_p99_ms", Value: in.p99, Unit: "ms"},
 	}, nil
+}
+
+// ingestOf is how webhooks of another channel than Slack are taken in.
+func ingestOf(a account) func(ctx context.Context, e *env) ([]figure, error) {
+	return func(ctx context.Context, e *env) ([]figure, error) {
+		in, err := e.compareIngest(ctx, a, 64, knownPeople)
+		if err != nil {
+			return nil, err
+		}
+		return []figure{
+			figure{Name: "ingest_ratio_" + a.channel, Value: in.ratio, Unit: "ratio"}.atLeast(a.floor),
+			{Name: "ingest_per_second_" + a.channel, Value: in.ours, Unit: "webhooks/s"},
+			{Name: "ingest_cpu_us_" + a.channel, Value: in.cpu, Unit: "us/webhook"},
+			{Name: "bare_cpu_us_" + a.channel, Value: in.bareCPU, Unit: "us/webhook"},
+		}, nil
+	}
 }
 
 // knownPeople write again and again; of newPeople nobody writes twice.
@@ -63,21 +79,37 @@ type ingested struct {
 	p99, bareP99 float64 // milliseconds
 }
 
-// compareIngest lets Slack's service and a bare handler take the same webhooks, over as many connections,
+// compareIngest lets a channel's service and a bare handler take the same webhooks, over as many connections,
 // onto the same topic. Each has the machine for itself: the other does not run, and nothing does that is not
-// on the way in. Slack's own consumer of the topic, which looks for files and profiles to fetch, runs with it.
-func (e *env) compareIngest(ctx context.Context, connections int, people func(int) int) (r ingested, err error) {
-	w, err := e.newWorld(ctx, "slack", "privacy", "connect")
+// on the way in. The channel's own consumers, which look for files and profiles to fetch, run with it.
+func (e *env) compareIngest(ctx context.Context, a account, connections int, people func(int) int) (r ingested, err error) {
+	only := []string{a.channel, "privacy", "connect"}
+	if a.channel != "slack" {
+		only = append(only, "slack")
+	}
+	w, err := e.newWorld(ctx, only...)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	b := e.brokers()
 	defer b.close()
+	make, err := a.connect(ctx, w)
+	if err != nil {
+		return r, err
+	}
 	if err := w.StopProcess(ctx, "connect"); err != nil { // the accounts are made
 		return r, err
 	}
-	c := &ingestComparison{env: e, w: w, b: b, topic: w.Prefix() + "inbound.slack", connections: connections, maker: newWebhooks(0, people)}
+	c := &ingestComparison{
+		env: e, w: w, b: b, channel: a.channel, topic: w.Prefix() + "inbound." + a.channel, connections: connections, maker: make(people),
+		order: bareOrder{Check: a.check, Raw: a.raw},
+	}
+	if a.channel != "slack" {
+		if err := w.StopProcess(ctx, "slack"); err != nil {
+			return r, err
+		}
+	}
 	if err := c.learn(ctx); err != nil {
 		return r, err
 	}
@@ -93,16 +125,17 @@ type ingestComparison struct {
 	*env
 	w           *world
 	b           *brokers
+	channel     string
 	topic       string
 	connections int
-	maker       *webhooks
+	maker       maker
 	order       bareOrder
 	cpu, p99    [2][]float64 // of the rounds: the mesh's, the bare handler's
 }
 
 // learn has some webhooks taken, and looks at what the mesh wrote for them.
 func (c *ingestComparison) learn(ctx context.Context) error {
-	address, err := c.w.address("slack")
+	address, err := c.w.address(c.channel)
 	if err != nil {
 		return err
 	}
@@ -113,7 +146,7 @@ func (c *ingestComparison) learn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.order = bareOrder{Brokers: c.kafka, Topic: c.topic, Value: records[0].Value, Headers: records[0].Headers}
+	c.order.Brokers, c.order.Topic, c.order.Value, c.order.Headers = c.kafka, c.topic, records[0].Value, records[0].Headers
 	for _, m := range records {
 		c.order.Keys = append(c.order.Keys, string(m.Key))
 	}
@@ -121,30 +154,30 @@ func (c *ingestComparison) learn(ctx context.Context) error {
 	for _, h := range c.order.Headers {
 		size += len(h.Key) + len(h.Value)
 	}
-	c.say("   a webhook has %d bytes; the mesh makes a value of %d and %d headers of %d of it", len(webhookBody), len(c.order.Value), len(c.order.Headers), size)
-	return c.w.StopProcess(ctx, "slack")
+	c.say("   a webhook has %d bytes; the mesh makes a value of %d and %d headers of %d of it", c.maker.size(), len(c.order.Value), len(c.order.Headers), size)
+	return c.w.StopProcess(ctx, c.channel)
 }
 
 func (c *ingestComparison) mesh(ctx context.Context) (rate float64, err error) {
-	if err := c.w.StartProcess(ctx, "slack"); err != nil {
+	if err := c.w.StartProcess(ctx, c.channel); err != nil {
 		return 0, err
 	}
 	// It reads what was written while it was away: that is not the window's work.
-	if err := c.w.settled(ctx, 2*time.Minute, "slack"); err != nil {
+	if err := c.w.settled(ctx, 2*time.Minute, c.channel); err != nil {
 		return 0, err
 	}
-	p, err := c.w.Process("slack")
+	p, err := c.w.Process(c.channel)
 	if err != nil {
 		return 0, err
 	}
-	address, err := c.w.address("slack")
+	address, err := c.w.address(c.channel)
 	if err != nil {
 		return 0, err
 	}
 	if err := c.warm(ctx, address); err != nil {
 		return 0, err
 	}
-	if err := c.w.settled(ctx, time.Minute, "slack"); err != nil {
+	if err := c.w.settled(ctx, time.Minute, c.channel); err != nil {
 		return 0, err
 	}
 	if rate, err = c.side(ctx, 0, address, p.PID()); err != nil {
@@ -153,7 +186,7 @@ func (c *ingestComparison) mesh(ctx context.Context) (rate float64, err error) {
 	if spooled, err := p.Metric(ctx, "tributary_events_spooled_total"); err != nil || spooled > 0 && !c.busy {
 		return 0, errors.Join(err, fmt.Errorf("%.0f events went into the spool: it is not the brokers that were measured", spooled))
 	}
-	return rate, c.w.StopProcess(ctx, "slack")
+	return rate, c.w.StopProcess(ctx, c.channel)
 }
 
 func (c *ingestComparison) bare(ctx context.Context) (rate float64, err error) {
@@ -169,7 +202,7 @@ func (c *ingestComparison) bare(ctx context.Context) (rate float64, err error) {
 
 // warm lets a process meet every known person twice, for a tenth of a window at least.
 func (c *ingestComparison) warm(ctx context.Context, address string) error {
-	for began, first := time.Now(), c.maker.n; time.Since(began) < c.window/10 || c.maker.n < first+2*warmPeople; {
+	for began, first := time.Now(), c.maker.made(); time.Since(began) < c.window/10 || c.maker.made() < first+2*warmPeople; {
 		if _, err := hammer(ctx, address, c.connections, 200*time.Millisecond, c.maker.next); err != nil {
 			return err
 		}
@@ -189,7 +222,7 @@ func (c *ingestComparison) side(ctx context.Context, of int, address string, pid
 		return err
 	}
 	if of == 0 {
-		run = c.profiled(ctx, c.w, "ingest", run, "slack", "privacy")
+		run = c.profiled(ctx, c.w, "ingest", run, c.channel, "privacy")
 	}
 	used, err := cpuOf(pid, run)
 	if err != nil {

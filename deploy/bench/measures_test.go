@@ -105,6 +105,20 @@ func TestIngest(t *testing.T) {
 	measured(t, "ingest", "ingest_ratio", "ingest_per_second", "bare_per_second", "ingest_cpu_us", "bare_cpu_us", "ingest_p99_ms", "bare_p99_ms")
 }
 
+func TestIngestOfOtherChannels(t *testing.T) {
+	for _, a := range accounts() {
+		t.Run(a.channel, func(t *testing.T) {
+			measured(t, "ingest_"+a.channel, "ingest_ratio_"+a.channel, "ingest_per_second_"+a.channel, "ingest_cpu_us_"+a.channel, "bare_cpu_us_"+a.channel)
+		})
+	}
+}
+
+func TestSending(t *testing.T) { measured(t, "send", "send_per_second") }
+
+func TestSlowCallers(t *testing.T) {
+	measured(t, "slow", "slow_connections_rss_mb", "slow_connections_kb_each")
+}
+
 func TestIngestOfNewPeople(t *testing.T) {
 	measured(t, "ingest_cold", "ingest_cold_ratio", "ingest_cold_per_second", "ingest_cold_cpu_us", "ingest_cold_p99_ms")
 }
@@ -113,7 +127,7 @@ func TestIngestOfNewPeople(t *testing.T) {
 func TestTheBareHandlerRefusesForgeries(t *testing.T) {
 	e := short(t)
 	topic := fmt.Sprintf("bench_test_%d", time.Now().UnixNano())
-	b, err := startBare(t.Context(), bareOrder{Brokers: e.kafka, Topic: topic, Value: []byte("v"), Keys: []string{"k"}})
+	b, err := startBare(t.Context(), bareOrder{Brokers: e.kafka, Topic: topic, Value: []byte("v"), Keys: []string{"k"}, Check: "slack"})
 	if err != nil {
 		t.Fatal(err)
 	}

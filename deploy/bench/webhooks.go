@@ -96,6 +96,11 @@ func (w *webhooks) messageID(connection string) string {
 	return channel.MessageID(connection, channelID+":"+stamp, time.UnixMicro(seconds*1e6+micros))
 }
 
+// made is how many there were, and where the next one begins.
+func (w *webhooks) made() int { return w.n }
+
+func (w *webhooks) size() int { return len(webhookBody) }
+
 // digits writes the last digits of n that there is room for.
 func digits(into []byte, n int) {
 	for i := len(into) - 1; i >= 0; i-- {

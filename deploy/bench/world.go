@@ -22,7 +22,7 @@ type world struct {
 	connection string
 }
 
-// newWorld starts one of the services named, or of all; connect must be among them. close it.
+// newWorld starts one of each service named, or of all; connect must be among them. close it.
 func (e *env) newWorld(ctx context.Context, only ...string) (w *world, err error) {
 	w = &world{}
 	defer func() {

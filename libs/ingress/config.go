@@ -17,8 +17,11 @@ type Config struct {
 	PublicURL string
 	// TrustedProxies are CIDRs whose X-Forwarded-Proto and X-Forwarded-Host are believed.
 	TrustedProxies []string
-	// MaxRequests at once; more are answered 503.
+	// MaxRequests at once, whose bodies have come; more are answered 503.
 	MaxRequests int
+	// BodyBytes that the bodies of all requests may take, those that are still coming included; a request that finds
+	// none left is answered 503.
+	BodyBytes int64
 	// BodyTimeout is how long a body may take to arrive.
 	BodyTimeout time.Duration
 	// RegistryBudget, PublishBudget and ConfirmBudget bound what a request waits for.
@@ -35,15 +38,17 @@ type Config struct {
 
 const (
 	maxRequests = 512
-	// bodyMemory is what the bodies of all requests under way may take, as long as 4 of them fit.
+	// bodyMemory is what the bodies of all requests may take, as long as 4 of the largest fit.
+	//bound:limit bodies of a channel's webhooks, those included that still come | {bytes}, or four of the largest | 503
 	bodyMemory = 128 << 20
 )
 
-// Defaults for a channel whose bodies are at most bodyLimit: MaxRequests of them fit 128 MiB.
+// Defaults for a channel whose bodies are at most bodyLimit.
 func Defaults(dataDir string, bodyLimit int64) Config {
 	return Config{
 		DataDir:        dataDir,
-		MaxRequests:    int(min(maxRequests, max(4, bodyMemory/max(1, bodyLimit)))),
+		MaxRequests:    maxRequests,
+		BodyBytes:      max(bodyMemory, 4*bodyLimit),
 		BodyTimeout:    10 * time.Second,
 		RegistryBudget: 400 * time.Millisecond,
 		PublishBudget:  1200 * time.Millisecond,
@@ -74,6 +79,7 @@ func (c Config) Validate() error {
 		check(err == nil, "TrustedProxies", "be CIDRs (10.0.0.0/8)")
 	}
 	check(c.MaxRequests > 0, "MaxRequests", "be at least 1")
+	check(c.BodyBytes > 0, "BodyBytes", "be at least 1")
 	check(c.SpoolBytes > 0, "SpoolBytes", "be at least 1")
 	for setting, d := range map[string]time.Duration{
 		"BodyTimeout": c.BodyTimeout, "RegistryBudget": c.RegistryBudget, "PublishBudget": c.PublishBudget,

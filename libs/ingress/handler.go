@@ -3,9 +3,7 @@ package ingress
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -46,20 +44,22 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // take is the way of a request; an error is a problem.Problem.
 func (in *Ingress) take(ctx context.Context, w http.ResponseWriter, r *http.Request) (channel.Reply, error) {
-	select {
-	case in.requests <- struct{}{}:
-		defer func() { <-in.requests }()
-	default:
-		return channel.Reply{}, unavailable("busy")
-	}
 	arrived, received, local := time.Now(), in.Clock.Now(), in.Clock.Sent()
 	challenger, challenges := in.Adapter.(channel.Challenger)
 	if taken := r.Method == http.MethodPost || r.Method == http.MethodGet && challenges; !taken {
 		return channel.Reply{}, refused(http.StatusMethodNotAllowed, "method", "This method is not taken here")
 	}
 	body, err := in.body(w, r)
+	defer in.bodies.leave(body)
 	if err != nil {
 		return channel.Reply{}, err
+	}
+	// Only now: who sends slowly keeps nobody out.
+	select {
+	case in.requests <- struct{}{}:
+		defer func() { <-in.requests }()
+	default:
+		return channel.Reply{}, unavailable("busy")
 	}
 	from, err := in.source(ctx, r.PathValue("ref"), arrived)
 	if err != nil {
@@ -139,42 +139,6 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 	known, unknown = items(unknown)
 	in.metrics.add(ctx, in.metrics.unconnected, len(unknown), reason("unknown"))
 	return in.deliver(ctx, known)
-}
-
-// body reads what the provider sent, within the channel's limit and the time for it.
-func (in *Ingress) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	tooLarge := func() error {
-		w.Header().Set("Connection", "close") // the rest is not worth reading
-		return problem.TooLarge()
-	}
-	if r.ContentLength > in.Features.BodyLimit {
-		return nil, tooLarge()
-	}
-	// Not every ResponseWriter has deadlines; the server's own then counts.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(in.cfg.BodyTimeout))
-	//bound:limit the body of a webhook | the channel's body_limit | 413
-	body, err := readAll(http.MaxBytesReader(w, r.Body, in.Features.BodyLimit), r.ContentLength)
-	var limit *http.MaxBytesError
-	switch {
-	case err == nil:
-		return body, nil
-	case errors.As(err, &limit):
-		return nil, tooLarge()
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, refused(http.StatusRequestTimeout, "slow", "The body took too long")
-	}
-	return nil, refused(http.StatusBadRequest, "incomplete", "The body ended early")
-}
-
-// readAll reads r, which is said to have size bytes; less than 0: nobody knows.
-func readAll(r io.Reader, size int64) ([]byte, error) {
-	if size < 0 {
-		//bound:exempt the caller's reader has one
-		return io.ReadAll(r)
-	}
-	body := make([]byte, size)
-	_, err := io.ReadFull(r, body)
-	return body, err
 }
 
 // source is what a ref names.

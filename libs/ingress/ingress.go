@@ -77,6 +77,7 @@ type Ingress struct {
 	spool   *spool.Spool
 	metrics *metrics
 
+	bodies              room
 	requests, strangers chan struct{} // places for requests, and for those with an unknown ref among them
 	registryBreaker     *gobreaker.CircuitBreaker[[]outcome]
 	publishBreaker      *gobreaker.CircuitBreaker[struct{}]
@@ -98,7 +99,8 @@ func New(cfg Config, d Deps) (*Ingress, error) {
 		cfg: cfg, Deps: d, spool: s,
 		topic: inbound.Events(d.Adapter.Name()).Name,
 		urls:  newPublicURLs(cfg),
-		//bound:limit webhooks of a channel under way | {maxRequests}, and no more than {bytes bodyMemory} of bodies | 503
+		bodies: room{limit: cfg.BodyBytes},
+		//bound:limit webhooks of a channel under way | {maxRequests} | 503
 		requests: make(chan struct{}, cfg.MaxRequests),
 		//bound:limit webhooks under way that name what is not known | an eighth of those | 503
 		strangers: make(chan struct{}, max(1, cfg.MaxRequests/8)),

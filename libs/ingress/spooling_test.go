@@ -428,6 +428,27 @@ func TestTooManyRequestsAtOnce(t *testing.T) {
 	require.Equal(t, http.StatusOK, <-answers)
 }
 
+// Who sends slowly takes room for what has come, and no place; who promises much is given little.
+func TestSlowBodiesKeepNobodyOut(t *testing.T) {
+	m := newMesh(t, func(c *ingress.Config) { c.MaxRequests, c.BodyBytes = 1, 160<<10 })
+	server := httptest.NewServer(m.Handler())
+	defer server.Close()
+	for range 10 {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, "POST /webhooks/courier/app HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{")
+		require.NoError(t, err)
+	}
+	require.Equal(t, http.StatusOK, post(t, m, direct("a1", "1")))
+	fits, tooMuch := bytes.Repeat([]byte(" "), 20<<10), bytes.Repeat([]byte(" "), 150<<10)
+	require.Equal(t, http.StatusUnauthorized, m.Do(signed("wrong", "app", fits)).Code)
+	require.Equal(t, http.StatusUnauthorized, m.Do(unsized(signed("wrong", "app", fits))).Code)
+	require.Equal(t, http.StatusServiceUnavailable, m.Do(signed(today, "app", tooMuch)).Code)
+	require.Equal(t, http.StatusServiceUnavailable, m.Do(unsized(signed(today, "app", tooMuch))).Code)
+	require.Equal(t, http.StatusOK, post(t, m, direct("a1", "2")), "what was refused has left")
+}
+
 func TestASlowBodyTimesOut(t *testing.T) {
 	m := newMesh(t, func(c *ingress.Config) { c.BodyTimeout = 50 * time.Millisecond })
 	server := httptest.NewServer(m.Handler())
