@@ -22,6 +22,8 @@ const (
 	MembersWrite       = "members:write"
 	PrivacyRead        = "privacy:read"
 	PrivacyWrite       = "privacy:write"
+	// LettersOpen opens records that could not be handled.
+	LettersOpen = "letters:open"
 	// WorkspacesWrite makes workspaces, and is the operator's alone.
 	WorkspacesWrite = "workspaces:write"
 )
@@ -44,7 +46,7 @@ func RoleScopes(role string) []string {
 	case Admin:
 		return admin
 	case Owner:
-		return append(admin, KeysWrite, MembersWrite, PrivacyWrite)
+		return append(admin, KeysWrite, MembersWrite, PrivacyWrite, LettersOpen)
 	}
 	return nil
 }

@@ -97,8 +97,8 @@ func New(cfg Config, d Deps) (*Ingress, error) {
 	}
 	in := &Ingress{
 		cfg: cfg, Deps: d, spool: s,
-		topic: inbound.Events(d.Adapter.Name()).Name,
-		urls:  newPublicURLs(cfg),
+		topic:  inbound.Events(d.Adapter.Name()).Name,
+		urls:   newPublicURLs(cfg),
 		bodies: room{limit: cfg.BodyBytes},
 		//bound:limit webhooks of a channel under way | {maxRequests} | 503
 		requests: make(chan struct{}, cfg.MaxRequests),

@@ -25,7 +25,7 @@ const headerReplayed = "dead_replayed"
 func deadCommand(environ []string) *cobra.Command {
 	c := &cobra.Command{Use: "dead", Short: "List, show and replay dead letters", Long: `List, show and replay dead letters: records that a consumer could not handle for their data.
 
-They lie, sealed as they came, in dead.<topic> for 30 days. Nothing personal is printed. The brokers are those of
+They lie, sealed as they came, in dead.<topic> for 30 days. Nothing personal is printed but by "show --open". The brokers are those of
 TRIBUTARY_KAFKA_BROKERS and the settings beside it, or the embedded one of the mesh that runs in TRIBUTARY_DATA.`}
 	c.AddCommand(deadListCommand(environ), deadShowCommand(environ), deadReplayCommand(environ))
 	return c
@@ -178,9 +178,13 @@ func listLetters(ctx context.Context, b *bus.Bus, which letters, out io.Writer) 
 }
 
 func deadShowCommand(environ []string) *cobra.Command {
-	return &cobra.Command{
+	open := false
+	server := opener{environ: environ}
+	c := &cobra.Command{
 		Use: "show TOPIC/PARTITION/OFFSET", Short: "Show what is known of one dead letter, but for what is sealed", Args: cobra.ExactArgs(1),
-		Long: `Show what is known of one dead letter: why it died, where it lay, its ids, times, types and sizes. What is sealed stays so.
+		Long: `Show what is known of one dead letter: why it died, where it lay, its ids, times, types and sizes. What is sealed stays so,
+unless --open asks the mesh to open it: then what people wrote is printed. That needs an API key of the letter's workspace
+with the scope letters:open, in TRIBUTARY_API_KEY or the file api-key of TRIBUTARY_DATA; who opened it is logged.
 
 The place is the letter's own, as "tributary dead list" names it: dead.inbound.slack/0/12.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -193,6 +197,9 @@ The place is the letter's own, as "tributary dead list" names it: dead.inbound.s
 					if l.place() == args[0] {
 						found = true
 						showLetter(l, cmd.OutOrStdout())
+						if open {
+							return server.open(ctx, l, cmd.OutOrStdout())
+						}
 					}
 					return nil
 				})
@@ -203,6 +210,9 @@ The place is the letter's own, as "tributary dead list" names it: dead.inbound.s
 			})
 		},
 	}
+	c.Flags().BoolVar(&open, "open", false, "open what is sealed, and print it")
+	c.Flags().StringVar(&server.url, "url", "", "where the mesh's API is (default: http://127.0.0.1 at PORT)")
+	return c
 }
 
 // checkPlace wants the place of a letter, as letter.place gives it.

@@ -131,6 +131,7 @@ func (a *API) Routes() []app.Route {
 		{Pattern: "GET /v1/messages/search", Handler: endpointx.JSON(search, a.searchMessages)},
 		{Pattern: "GET /v1/messages/{id}", Handler: endpointx.JSON(reads, a.getMessage)},
 		{Pattern: "POST /v1/messages/{id}/retry", Handler: endpointx.JSON(writes, a.retryMessage)},
+		{Pattern: "POST /v1/letters/open", Handler: endpointx.JSON(endpointx.Options{Scope: access.LettersOpen, MaxBody: 2 << 20}, a.openLetter)},
 		{Pattern: "GET /v1/contacts", Handler: endpointx.JSON(contacts, a.listContacts)},
 		{Pattern: "GET /v1/contacts/{id}", Handler: endpointx.JSON(contacts, a.getContact)},
 		{Pattern: "GET /v1/events", Handler: http.HandlerFunc(a.streamEvents), Stream: true},
