@@ -28,6 +28,14 @@ type block struct {
 	Range       string `json:"range"`
 	Fallback    string `json:"fallback"`
 	Value       string `json:"value"`
+
+	Title       jsontext.Value `json:"title"`
+	TeamID      string         `json:"team_id"`
+	AltText     string         `json:"alt_text"`
+	Label       textObject     `json:"label"`
+	Description textObject     `json:"description"`
+	TitleURL    string         `json:"title_url"`
+	Rows        [][]block      `json:"rows"`
 }
 
 type textObject struct {
@@ -62,6 +70,18 @@ func (p *plain) block(b *block) {
 		for _, field := range b.Fields {
 			p.object(field)
 		}
+	case "image":
+		p.object(textObject{Text: b.AltText})
+	case "video":
+		var title textObject
+		_ = decode(b.Title, &title)
+		p.object(title)
+		p.object(b.Description)
+		p.object(textObject{Text: b.TitleURL})
+	case "input":
+		p.object(b.Label)
+	case "table":
+		p.table(b.Rows)
 	case "mrkdwn", "plain_text":
 		p.object(textObject{Type: b.Type, Text: b.words()})
 	case "markdown":
@@ -96,6 +116,23 @@ func (p *plain) list(b *block) {
 	}
 }
 
+// table gives a line for each row.
+func (p *plain) table(rows [][]block) {
+	for _, row := range rows {
+		p.line()
+		for i := range row {
+			if i > 0 {
+				p.WriteString(" | ")
+			}
+			cell := &plain{team: p.team}
+			if cell.WriteString(row[i].words()); cell.Len() == 0 {
+				cell.block(&row[i])
+			}
+			p.append(cell)
+		}
+	}
+}
+
 func (p *plain) inline(elements []block) {
 	for i := range elements {
 		e := &elements[i]
@@ -112,6 +149,8 @@ func (p *plain) inline(elements []block) {
 			p.WriteString(emoji(e))
 		case e.Type == "link":
 			p.link(e.URL, e.words())
+		case e.Type == "team":
+			p.WriteString("@" + e.TeamID)
 		case e.Type == "date":
 			p.WriteString(e.Fallback)
 		case e.Type == "color":
