@@ -58,9 +58,11 @@ func (p *plain) block(b *block) {
 		for i := range b.Elements {
 			p.block(&b.Elements[i])
 		}
-	case "rich_text_section", "rich_text_quote", "rich_text_preformatted":
+	case "rich_text_section", "rich_text_preformatted":
 		p.line()
 		p.inline(b.Elements)
+	case "rich_text_quote":
+		p.quote(b)
 	case "rich_text_list":
 		p.list(b)
 	case "header", "section":
@@ -99,6 +101,22 @@ func (p *plain) object(t textObject) {
 	} else {
 		p.WriteString(t.Text)
 	}
+}
+
+// quote marks each line as quoted, as the text of a message does.
+func (p *plain) quote(b *block) {
+	const mark = "> "
+	said := &plain{team: p.team}
+	said.inline(b.Elements)
+	text := said.String()
+	quoted := &plain{team: p.team, mentions: said.mentions}
+	for i := range quoted.mentions {
+		m := &quoted.mentions[i]
+		m.Start += len(mark) * (1 + strings.Count(text[:m.Start], "\n"))
+	}
+	quoted.WriteString(mark + strings.ReplaceAll(text, "\n", "\n"+mark))
+	p.line()
+	p.append(quoted)
 }
 
 func (p *plain) list(b *block) {

@@ -55,7 +55,7 @@ func installations(env envelope) []installation {
 // the same in all its teams, whichever one an event names: there they are the organisation's.
 func (n *normaliser) person(team, userID string) *channel.Identity {
 	of := n.home()
-	foreign := n.enterprise == "" || n.shared && team != n.account && team != n.env.ContextTeamID
+	foreign := n.enterprise == "" || n.shared && team != n.account && team != n.enterprise && team != n.env.ContextTeamID
 	if isID(team) && foreign {
 		of = team
 	}
