@@ -196,7 +196,6 @@ func (p *plain) named(id string) {
 
 // payload is what the app gave the choice to be known by: its value, several a line each, else the element's own id.
 func (a *action) payload() string {
-	//bound:exempt what one request holds
 	var values []string
 	if strings.HasSuffix(a.Type, "button") && a.Value != "" {
 		values = append(values, a.Value)

@@ -27,7 +27,6 @@ func installed(team, enterprise string, orgWide bool) installation {
 // authorizations name goes first; Slack names one of them as a rule
 // (https://docs.slack.dev/apis/events-api#authorizations).
 func installations(env envelope) []installation {
-	//bound:exempt those that one request names
 	var all []installation
 	add := func(i installation) {
 		for _, known := range all {
