@@ -53,6 +53,12 @@ type Fetcher interface {
 	Profile(ctx context.Context, conn *Connection, identity Identity) (p Profile, ok bool, err error)
 }
 
+// Locator is for providers of which some events only name a file. It is asked before Media, where a ref has no URL.
+type Locator interface {
+	// Locate asks the provider where an attachment lies. The error is an *Error.
+	Locate(ctx context.Context, conn *Connection, ref MediaRef) (MediaRef, error)
+}
+
 // Inlet is how what comes by other ways than a webhook gets in: as durable, once it is taken, as a webhook that was
 // answered 2xx.
 type Inlet interface {

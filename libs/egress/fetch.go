@@ -161,7 +161,17 @@ func (f *fetcher) fetchFile(ctx context.Context, event *pb.ChannelEvent, part *p
 	if conn == nil {
 		return failed(reasonNotConnected)
 	}
-	request, err := f.askMedia(ctx, conn, channel.MediaRef{URL: named.GetUrl(), ExternalID: named.GetExternalId(), ContentType: ref.GetContentType()})
+	at := channel.MediaRef{URL: named.GetUrl(), ExternalID: named.GetExternalId(), ContentType: ref.GetContentType()}
+	if refusal := f.locate(ctx, conn, &at); refusal != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err := f.revoked(ctx, event, refusal); err != nil {
+			return nil, err
+		}
+		return failed(refused(refusal).GetErrorCode())
+	}
+	request, err := f.askMedia(ctx, conn, at)
 	if err != nil {
 		return failed(refused(err).GetErrorCode())
 	}
@@ -184,6 +194,25 @@ func (f *fetcher) fetchFile(ctx context.Context, event *pb.ChannelEvent, part *p
 			return nil, err
 		}
 	}
+}
+
+// locate completes a ref that an event left without an address, where the provider can say more.
+func (f *fetcher) locate(ctx context.Context, conn *channel.Connection, at *channel.MediaRef) *channel.Error {
+	locator, ok := f.provider.(channel.Locator)
+	if !ok || at.URL != "" {
+		return nil
+	}
+	return f.insist(ctx, func() (err error) {
+		//bound:exempt askTimeout says it
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		defer recovered(ctx, f.log, conn, &err)
+		found, err := locator.Locate(ctx, conn, *at)
+		if err == nil {
+			*at = found
+		}
+		return err
+	})
 }
 
 func (f *fetcher) askMedia(ctx context.Context, conn *channel.Connection, ref channel.MediaRef) (r channel.MediaRequest, err error) {
@@ -270,6 +299,21 @@ func (f *fetcher) attachmentEvent(of *pb.ChannelEvent, ref *pb.AttachmentRef) *p
 	}
 	e.Attachments = []*pb.AttachmentRef{ref}
 	return e
+}
+
+// revoked tells, as a send does, that the provider calls a connection's credentials void, where it refused for that.
+func (f *fetcher) revoked(ctx context.Context, of *pb.ChannelEvent, refusal *channel.Error) error {
+	if refusal.Class != channel.ClassReauthorise {
+		return nil
+	}
+	f.log.WarnContext(ctx, "egress: the provider calls a connection's credentials void", "connection", of.GetConnectionId(), "code", refusal.Code)
+	now := f.clock.NowMicros()
+	return f.publisher.publish(ctx, &pb.ChannelEvent{
+		Id:          channel.EventID(of.GetConnectionId(), channel.TypeRevocation, "egress/fetch/"+of.GetId(), time.Time{}),
+		WorkspaceId: of.GetWorkspaceId(), ConnectionId: of.GetConnectionId(), Channel: f.channel,
+		Type: pb.EventType_EVENT_TYPE_REVOCATION, OrderUs: now, ReceivedAtUs: now, OrderReceived: true, SourceType: "egress",
+		Reason: refusal.Code,
+	})
 }
 
 // event makes an event that follows from another.

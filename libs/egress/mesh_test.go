@@ -205,6 +205,8 @@ type provider struct {
 	answers  map[string]func(http.ResponseWriter, *http.Request)
 	pace     channel.Pace
 	profiles int
+	locate   func(channel.MediaRef) (channel.MediaRef, error)
+	located  int
 	profile  func(channel.Identity) (channel.Profile, bool, error)
 	last     *channel.Outgoing
 }
@@ -300,6 +302,16 @@ func (p *provider) Send(ctx context.Context, out *channel.Outgoing) (channel.Sen
 
 func (p *provider) Media(_ *channel.Connection, ref channel.MediaRef) (channel.MediaRequest, error) {
 	return channel.MediaRequest{URL: ref.URL}, nil
+}
+
+func (p *provider) Locate(_ context.Context, _ *channel.Connection, ref channel.MediaRef) (channel.MediaRef, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.located++
+	if p.locate == nil {
+		return ref, nil
+	}
+	return p.locate(ref)
 }
 
 func (p *provider) Profile(_ context.Context, _ *channel.Connection, id channel.Identity) (channel.Profile, bool, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -21,9 +20,9 @@ const (
 	// soon after a try that failed.
 	profileEvery = 24 * time.Hour
 	profileAgain = 10 * time.Minute
-	// profileTimeout bounds one question.
-	//bound:timeout asking for a profile | {} | tried again; then after {profileAgain}, by the person's next event
-	profileTimeout = 15 * time.Second
+	// askTimeout bounds one question.
+	//bound:timeout asking for a profile, or where a file lies | {} | tried again; then after {profileAgain}, by the person's next event; the attachment failed
+	askTimeout = 15 * time.Second
 	//bound:cache persons whose profile was asked for | {}, for {profileEvery} each | forgotten: asked again
 	maxAsked = 50_000
 )
@@ -78,15 +77,20 @@ func (f *fetcher) askProfile(ctx context.Context, event *pb.ChannelEvent, part *
 	if err != nil || conn == nil {
 		return "failed", err
 	}
-	got, result := f.askProvider(ctx, conn, channel.Identity{Kind: profile.GetIdentityKind(), Value: profile.GetIdentityValue()})
-	if ctx.Err() != nil || result != "" {
-		return result, ctx.Err()
+	got, refusal := f.askProvider(ctx, conn, channel.Identity{Kind: profile.GetIdentityKind(), Value: profile.GetIdentityValue()})
+	switch {
+	case ctx.Err() != nil:
+		return "failed", ctx.Err()
+	case refusal != nil:
+		return "failed", f.revoked(ctx, event, refusal)
+	case got == nil:
+		return "nobody", nil
 	}
 	subject, ok, err := f.subject(ctx, event, part)
 	if err != nil || !ok {
 		return "gone", err
 	}
-	valid := func(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+	valid := channel.Legible
 	plain, err := proto.Marshal(&pb.Profile{
 		Name: valid(got.Name), AvatarUrl: valid(got.AvatarURL), Email: valid(got.Email), Phone: valid(got.Phone),
 		Handle: valid(got.Handle), Locale: valid(got.Locale), TimeZone: valid(got.TimeZone),
@@ -106,29 +110,40 @@ func (f *fetcher) askProfile(ctx context.Context, event *pb.ChannelEvent, part *
 	return "fetched", f.publisher.publish(ctx, out)
 }
 
-// askProvider meets passing failures FetchTries times; result says why there is no profile.
-func (f *fetcher) askProvider(ctx context.Context, conn *channel.Connection, identity channel.Identity) (p channel.Profile, result string) {
+// askProvider gives nil where the provider has no profile of the person.
+func (f *fetcher) askProvider(ctx context.Context, conn *channel.Connection, identity channel.Identity) (p *channel.Profile, refusal *channel.Error) {
+	refusal = f.insist(ctx, func() error {
+		got, ok, err := f.askOnce(ctx, conn, identity)
+		if err == nil && ok {
+			p = &got
+		}
+		return err
+	})
+	if refusal != nil {
+		f.log.InfoContext(ctx, "egress: profile not fetched", "channel", f.channel, "connection", conn.ID, "class", string(refusal.Class), "code", refusal.Code)
+	}
+	return p, refusal
+}
+
+// insist asks a provider, and meets passing failures FetchTries times.
+func (f *fetcher) insist(ctx context.Context, ask func() error) *channel.Error {
 	for try := 1; ; try++ {
-		p, ok, err := f.askOnce(ctx, conn, identity)
-		switch {
-		case err == nil && ok:
-			return p, ""
-		case err == nil:
-			return p, "nobody"
+		err := ask()
+		if err == nil {
+			return nil
 		}
 		refusal := &channel.Error{Class: channel.ClassRetry, Code: codeNoAnswer}
 		_ = errors.As(err, &refusal) // else the provider said nothing
 		pause := max(fetchPause<<(try-1), refusal.RetryAfter)
-		if refusal.Class != channel.ClassRetry || try >= f.cfg.FetchTries || pause > profileTimeout || f.sleep(ctx, pause) != nil {
-			f.log.InfoContext(ctx, "egress: profile not fetched", "channel", f.channel, "connection", conn.ID, "class", string(refusal.Class), "code", refusal.Code)
-			return p, "failed"
+		if refusal.Class != channel.ClassRetry || try >= f.cfg.FetchTries || pause > askTimeout || f.sleep(ctx, pause) != nil {
+			return refusal
 		}
 	}
 }
 
 func (f *fetcher) askOnce(ctx context.Context, conn *channel.Connection, identity channel.Identity) (p channel.Profile, ok bool, err error) {
-	//bound:exempt profileTimeout says it
-	ctx, cancel := context.WithTimeout(ctx, profileTimeout)
+	//bound:exempt askTimeout says it
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	defer recovered(ctx, f.log, conn, &err)
 	return f.provider.Profile(ctx, conn, identity)

@@ -1,7 +1,6 @@
 package ingress
 
 import (
-	"strings"
 	"time"
 
 	"tributary.dev/libs/bus"
@@ -24,19 +23,27 @@ type item struct {
 	whose []seal.Identity // see persons
 }
 
-// legible makes what persons wrote valid UTF-8, so that it is the same whichever way it takes: JSON and
-// protobuf take nothing else.
+// legible makes what persons wrote UTF-8 without NUL, so that it is the same on every channel and whichever way it
+// takes: JSON and protobuf take nothing but UTF-8.
 func legible(e channel.Event) channel.Event {
 	fix := func(fields ...*string) {
 		for _, f := range fields {
-			*f = strings.ToValidUTF8(*f, "\uFFFD")
+			*f = channel.Legible(*f)
 		}
+	}
+	all := func(texts []string) []string {
+		texts = append([]string(nil), texts...)
+		for i := range texts {
+			fix(&texts[i])
+		}
+		return texts
 	}
 	fix(&e.Emoji)
 	if e.Content != nil {
 		c := *e.Content
 		text := c.Text
-		fix(&c.Text, &c.HTML, &c.Subject)
+		fix(&c.Text, &c.HTML, &c.Subject, &c.Payload, &c.MailID, &c.FullText)
+		c.References = all(c.References)
 		if c.Text != text {
 			c.Mentions = nil // their places have moved; the text names them too
 		}
@@ -51,6 +58,18 @@ func legible(e channel.Event) channel.Event {
 		p := *e.Profile
 		fix(&p.Name, &p.AvatarURL, &p.Email, &p.Phone, &p.Handle, &p.Locale, &p.TimeZone)
 		e.Profile = &p
+	}
+	if e.Commerce != nil {
+		c := *e.Commerce
+		fix(&c.Number, &c.Status, &c.FinancialStatus, &c.FulfilmentStatus, &c.Currency, &c.Total, &c.URL, &c.CustomerID,
+			&c.Email, &c.Phone, &c.Note, &c.TrackingNumber, &c.TrackingURL, &c.APIVersion)
+		c.Tags = all(c.Tags)
+		c.Lines = append([]channel.CommerceLine(nil), c.Lines...)
+		for i := range c.Lines {
+			l := &c.Lines[i]
+			fix(&l.ID, &l.Title, &l.SKU, &l.Price)
+		}
+		e.Commerce = &c
 	}
 	if e.Technical != nil {
 		t := make(map[string]string, len(e.Technical))

@@ -28,6 +28,14 @@ type block struct {
 	Range       string `json:"range"`
 	Fallback    string `json:"fallback"`
 	Value       string `json:"value"`
+
+	Title       jsontext.Value `json:"title"`
+	TeamID      string         `json:"team_id"`
+	AltText     string         `json:"alt_text"`
+	Label       textObject     `json:"label"`
+	Description textObject     `json:"description"`
+	TitleURL    string         `json:"title_url"`
+	Rows        [][]block      `json:"rows"`
 }
 
 type textObject struct {
@@ -50,9 +58,11 @@ func (p *plain) block(b *block) {
 		for i := range b.Elements {
 			p.block(&b.Elements[i])
 		}
-	case "rich_text_section", "rich_text_quote", "rich_text_preformatted":
+	case "rich_text_section", "rich_text_preformatted":
 		p.line()
 		p.inline(b.Elements)
+	case "rich_text_quote":
+		p.quote(b)
 	case "rich_text_list":
 		p.list(b)
 	case "header", "section":
@@ -62,6 +72,18 @@ func (p *plain) block(b *block) {
 		for _, field := range b.Fields {
 			p.object(field)
 		}
+	case "image":
+		p.object(textObject{Text: b.AltText})
+	case "video":
+		var title textObject
+		_ = decode(b.Title, &title)
+		p.object(title)
+		p.object(b.Description)
+		p.object(textObject{Text: b.TitleURL})
+	case "input":
+		p.object(b.Label)
+	case "table":
+		p.table(b.Rows)
 	case "mrkdwn", "plain_text":
 		p.object(textObject{Type: b.Type, Text: b.words()})
 	case "markdown":
@@ -81,6 +103,22 @@ func (p *plain) object(t textObject) {
 	}
 }
 
+// quote marks each line as quoted, as the text of a message does.
+func (p *plain) quote(b *block) {
+	const mark = "> "
+	said := &plain{team: p.team}
+	said.inline(b.Elements)
+	text := said.String()
+	quoted := &plain{team: p.team, mentions: said.mentions}
+	for i := range quoted.mentions {
+		m := &quoted.mentions[i]
+		m.Start += len(mark) * (1 + strings.Count(text[:m.Start], "\n"))
+	}
+	quoted.WriteString(mark + strings.ReplaceAll(text, "\n", "\n"+mark))
+	p.line()
+	p.append(quoted)
+}
+
 func (p *plain) list(b *block) {
 	var style string
 	_ = decode(b.Style, &style)
@@ -93,6 +131,23 @@ func (p *plain) list(b *block) {
 			p.WriteString("• ")
 		}
 		p.inline(b.Elements[i].Elements)
+	}
+}
+
+// table gives a line for each row.
+func (p *plain) table(rows [][]block) {
+	for _, row := range rows {
+		p.line()
+		for i := range row {
+			if i > 0 {
+				p.WriteString(" | ")
+			}
+			cell := &plain{team: p.team}
+			if cell.WriteString(row[i].words()); cell.Len() == 0 {
+				cell.block(&row[i])
+			}
+			p.append(cell)
+		}
 	}
 }
 
@@ -112,6 +167,8 @@ func (p *plain) inline(elements []block) {
 			p.WriteString(emoji(e))
 		case e.Type == "link":
 			p.link(e.URL, e.words())
+		case e.Type == "team":
+			p.WriteString("@" + e.TeamID)
 		case e.Type == "date":
 			p.WriteString(e.Fallback)
 		case e.Type == "color":

@@ -42,6 +42,7 @@ var (
 	_ channel.Challenger = (*Adapter)(nil)
 	_ channel.Sender     = (*Adapter)(nil)
 	_ channel.Fetcher    = (*Adapter)(nil)
+	_ channel.Locator    = (*Adapter)(nil)
 	_ channel.Timed      = (*Adapter)(nil)
 )
 

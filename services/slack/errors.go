@@ -42,7 +42,9 @@ func refusal(code string) *channel.Error {
 		e.Class, e.Sentence = channel.ClassReauthorise, "Slack no longer accepts this connection's token: connect the workspace again."
 	case "ratelimited", "rate_limited", "request_timeout":
 		e.Class, e.NotTaken = channel.ClassRetry, true
-	case "fatal_error", "internal_error", "service_unavailable", "team_added_to_org":
+	case "team_added_to_org", "org_login_required": // the workspace is moving into an organisation: nothing works meanwhile
+		e.Class, e.NotTaken = channel.ClassRetry, true
+	case "fatal_error", "internal_error", "service_unavailable":
 		e.Class = channel.ClassRetry
 	case "channel_not_found":
 		e.Sentence = "The channel does not exist any more, or the app may not see it."
@@ -52,8 +54,21 @@ func refusal(code string) *channel.Error {
 		e.Sentence = "The channel is archived."
 	case "msg_too_long":
 		e.Sentence = "The message is longer than Slack takes."
-	case "missing_scope", "not_allowed_token_type", "no_permission", "restricted_action":
+	case "missing_scope", "not_allowed_token_type", "no_permission", "access_denied", "ekm_access_denied":
 		e.Sentence = "The app has no permission for this in the workspace."
+	case "restricted_action", "restricted_action_read_only_channel", "restricted_action_thread_only_channel",
+		"restricted_action_non_threadable_channel", "restricted_action_thread_locked", "posting_to_channel_denied", "posting_to_general_channel_denied":
+		e.Sentence = "The workspace does not let the app write there."
+	case "team_access_not_granted", "enterprise_is_restricted", "team_not_found":
+		e.Sentence = "The organisation has not let the app into this workspace."
+	case "message_limit_exceeded":
+		e.Sentence = "The workspace has sent more messages than it may."
+	case "user_disabled", "cannot_dm_bot", "user_is_restricted", "messages_tab_disabled":
+		e.Sentence = "The person can't be written to."
+	case "storage_limit_reached":
+		e.Sentence = "The workspace has no room for files."
+	case "blocked_file_type", "file_type_not_allowed", "slack_connect_file_upload_sharing_blocked", "slack_connect_blocked_file_type":
+		e.Sentence = "The workspace does not take this file."
 	case "cannot_reply_to_message", "thread_not_found":
 		e.Sentence = "The thread can't be answered any more."
 	}

@@ -26,6 +26,30 @@ func (a *Adapter) Media(conn *channel.Connection, ref channel.MediaRef) (channel
 	return request, nil
 }
 
+// Locate asks files.info about a file of which the event had the id alone: one that Slack Connect keeps behind
+// check_file_info (https://docs.slack.dev/apis/slack-connect/), or one that the workspace's plan hid.
+func (a *Adapter) Locate(ctx context.Context, conn *channel.Connection, ref channel.MediaRef) (channel.MediaRef, error) {
+	if !isID(ref.ExternalID) {
+		return ref, &channel.Error{Class: channel.ClassReject, Code: "no_url"}
+	}
+	f, _, _, err := a.client(conn).GetFileInfoContext(ctx, ref.ExternalID, 0, 0)
+	if err != nil {
+		return ref, callError(err)
+	}
+	ref.URL, ref.ContentType = either(f.URLPrivateDownload, f.URLPrivate), f.Mimetype
+	switch {
+	case f.Mode == "tombstone":
+		return ref, &channel.Error{Class: channel.ClassReject, Code: "file_deleted"}
+	case f.Mode == "hidden_by_limit":
+		return ref, &channel.Error{Class: channel.ClassReject, Code: f.Mode}
+	case ref.URL == "" && f.FileAccess != "" && f.FileAccess != "visible":
+		return ref, &channel.Error{Class: channel.ClassReject, Code: word(f.FileAccess)}
+	case ref.URL == "":
+		return ref, &channel.Error{Class: channel.ClassReject, Code: "no_url"}
+	}
+	return ref, nil
+}
+
 // mayHaveToken: Slack's own hosts over TLS, or the host that stands in for its API.
 func (a *Adapter) mayHaveToken(u *url.URL) bool {
 	if api, err := url.Parse(a.apiURL); err == nil && u.Host == api.Host && u.Scheme == api.Scheme {

@@ -203,16 +203,26 @@ func sourceType(eventType, subType string) string {
 }
 
 func (n *normaliser) content(m *message) *channel.Content {
-	text := written(n.account, m)
-	c := &channel.Content{Text: text.String(), Mentions: text.mentions}
+	text := written(n.home(), m)
+	c := &channel.Content{}
+	seen := map[string]bool{}
 	for _, f := range m.Files {
-		if f.Mode == "tombstone" || f.Mode == "hidden_by_limit" || !isID(f.ID) {
-			continue // deleted, or out of the plan's reach: there is nothing to fetch
+		if f.Mode == "tombstone" || !isID(f.ID) || seen[f.ID] {
+			continue // a deleted one is no longer the message's
 		}
+		seen[f.ID] = true
 		c.Attachments = append(c.Attachments, f.normalised())
+		// What lies elsewhere may be a page that only a person can open: it is told as a link too.
+		if at := either(f.ExternalURL, f.URLPrivate); f.elsewhere() && at != "" && !strings.Contains(text.String(), at) {
+			text.line()
+			text.link(at, either(f.Title, f.Name))
+		}
 	}
+	c.Text, c.Mentions = text.String(), text.mentions
 	return c
 }
+
+func (f file) elsewhere() bool { return f.IsExternal || f.Mode == "external" }
 
 func (f file) normalised() channel.Attachment {
 	a := channel.Attachment{
@@ -220,6 +230,12 @@ func (f file) normalised() channel.Attachment {
 	}
 	if a.URL == "" {
 		a.URL = f.URLPrivate
+	}
+	if a.URL == "" && f.elsewhere() {
+		a.URL = f.ExternalURL
+	}
+	if f.Mode == "hidden_by_limit" || f.FileAccess == "check_file_info" {
+		a.URL = "" // Slack tells more when asked: see Locate
 	}
 	if a.Name == "" {
 		a.Name = f.Title

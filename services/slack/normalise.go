@@ -12,7 +12,7 @@ import (
 	"tributary.dev/libs/channel"
 )
 
-// Normalise reads one request: an event, or an interaction or slash command, which are counted only.
+// Normalise reads one request: an event, an interaction or a slash command.
 func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 	switch contentType(r) {
 	case "application/json":
@@ -28,33 +28,45 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 	if env.Type != "event_callback" {
 		return channel.Result{Unknown: []string{word(env.Type)}}, nil
 	}
-	n := &normaliser{body: r.Body, env: env, account: account(env), appID: r.AppID}
-	n.event()
+	n := &normaliser{body: r.Body, env: env, appID: r.AppID, shared: env.IsExtSharedChannel}
+	installed := installations(env)
+	if len(installed) == 0 {
+		n.fault("team")
+	}
+	for _, n.installation = range installed {
+		if n.event(); len(n.result.Events) == 0 || n.result.Events[0].Type == channel.TypeRevocation {
+			break // what the others would say too, or what is one's alone
+		}
+	}
 	n.result.SignedAt = n.earliest(r)
 	return n.result, nil
 }
 
-// normaliseForm counts interactions (a form with a JSON payload) and slash commands.
+// normaliseForm reads interactions (a form with a JSON payload) and slash commands. Either answers with an empty 200.
 func normaliseForm(r *channel.Request) (channel.Result, error) {
 	form, err := url.ParseQuery(string(r.Body))
 	if err != nil {
 		return channel.Result{}, errors.New("slack: body is not a form")
 	}
+	n := &normaliser{appID: r.AppID}
 	switch {
 	case form.Has("payload"):
-		var payload struct {
-			Type string `json:"type"`
-		}
-		if err := decodeObject([]byte(form.Get("payload")), &payload); err != nil {
+		var p interaction
+		if err := decodeObject([]byte(form.Get("payload")), &p); err != nil {
 			return channel.Result{}, errors.New("slack: payload is not a JSON object")
 		}
-		return channel.Result{Unknown: []string{"interaction." + word(payload.Type)}}, nil
+		n.interaction(&p)
 	case form.Has("command"):
-		return channel.Result{Unknown: []string{"slash_command"}}, nil
+		n.command(form)
 	case form.Has("ssl_check"): // Slack looks at a command's certificate now and then
-		return channel.Result{Unknown: []string{"ssl_check"}}, nil
+		n.unknown("ssl_check")
+	default:
+		return channel.Result{}, errors.New("slack: body is no form of Slack's")
 	}
-	return channel.Result{}, errors.New("slack: body is no form of Slack's")
+	if len(n.result.Events) > 0 {
+		n.result.SignedAt = n.earliest(r)
+	}
+	return n.result, nil
 }
 
 func contentType(r *channel.Request) string {
@@ -68,18 +80,16 @@ func contentType(r *channel.Request) string {
 
 // normaliser turns the event of one envelope into events of the mesh.
 type normaliser struct {
-	body    []byte
-	env     envelope
-	account string
-	appID   string
-	result  channel.Result
+	installation
+	body  []byte
+	env   envelope
+	appID string
+	// shared: it happened where people of other organisations may be (Slack Connect).
+	shared bool
+	result channel.Result
 }
 
 func (n *normaliser) event() {
-	if !isID(n.account) {
-		n.fault("team")
-		return
-	}
 	m := n.env.Event
 	if m == nil || m.Type == "" {
 		n.fault("event")
@@ -172,11 +182,17 @@ func (n *normaliser) userChange() {
 		n.fault("user_change")
 		return
 	}
+	// It happened in no channel: whose the user is stands in the user alone.
+	n.shared = true
+	team := e.User.TeamID
+	if n.enterprise != "" && e.User.Enterprise.EnterpriseID == n.enterprise {
+		team = n.enterprise
+	}
 	profile := profileOf(&e.User)
 	n.add(channel.Event{
 		Type: channel.TypeProfile, SourceType: "user_change",
 		Key: n.env.EventID, Order: order, IDTime: micros(order),
-		Author: n.person(e.User.TeamID, e.User.ID), Profile: &profile,
+		Author: n.person(team, e.User.ID), Profile: &profile,
 	})
 }
 
@@ -221,39 +237,6 @@ func (n *normaliser) add(e channel.Event) {
 
 func (n *normaliser) unknown(kind string) { n.result.Unknown = append(n.result.Unknown, kind) }
 func (n *normaliser) fault(class string)  { n.result.Faults = append(n.result.Faults, class) }
-
-// isOurs tells our own app's acts by its bot user, which the authorization names, or by its app id.
-func (n *normaliser) isOurs(userID, appID string) bool {
-	if appID != "" && (appID == n.appID || appID == n.env.APIAppID) {
-		return true
-	}
-	for _, auth := range n.env.Authorizations {
-		if auth.IsBot && userID != "" && auth.UserID == userID {
-			return true
-		}
-	}
-	return false
-}
-
-// person is a user of a team: in Slack Connect not always the connection's.
-func (n *normaliser) person(team, userID string) *channel.Identity {
-	if !isID(team) {
-		team = n.account
-	}
-	return &channel.Identity{Kind: "slack_user", Value: team + ":" + userID}
-}
-
-// account is the team that the app is installed in. In a channel shared with Slack Connect team_id may be
-// the author's, so the authorization goes first.
-func account(env envelope) string {
-	if len(env.Authorizations) > 0 && env.Authorizations[0].TeamID != "" {
-		return env.Authorizations[0].TeamID
-	}
-	if env.ContextTeamID != "" {
-		return env.ContextTeamID
-	}
-	return env.TeamID
-}
 
 // earliest of the times that the signature covers: of the request, of the event, of what the event tells.
 // A retry or a replay signs anew, but the event keeps its own.

@@ -51,7 +51,7 @@ func TestMessageAndMentionAreTwoEventsOfOneMessage(t *testing.T) {
 
 func TestTheSameMessageUnderAnotherEventIDIsTheSameEvent(t *testing.T) {
 	n := func(eventID string) channel.Event {
-		n := normaliser{env: envelope{EventID: eventID}, account: "T1"}
+		n := normaliser{env: envelope{EventID: eventID}, installation: installation{account: "T1"}}
 		body, _ := json.Marshal(map[string]any{"event": post(nil)})
 		n.env.Event = eventOf[*message](body)
 		n.event()
@@ -171,20 +171,6 @@ func TestNamesAreTakenAsTheyAreWrittenAndOnce(t *testing.T) {
 	require.Error(t, err, "two names that differ could be read either way")
 }
 
-func TestTheAccountIsTheInstalledTeam(t *testing.T) {
-	for name, c := range map[string]struct{ envelope, want string }{
-		"authorization first":  {`{"team_id":"T0FOREIGN","context_team_id":"T2","authorizations":[{"team_id":"T1"}]}`, "T1"},
-		"then the context":     {`{"team_id":"T0FOREIGN","context_team_id":"T2","authorizations":[{"team_id":null}]}`, "T2"},
-		"then the event's own": {`{"team_id":"T3"}`, "T3"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var env envelope
-			require.NoError(t, decode([]byte(c.envelope), &env))
-			assert.Equal(t, c.want, account(env))
-		})
-	}
-}
-
 func TestASignedTimeIsTheEventsOwnWhenTheRequestIsSignedLater(t *testing.T) {
 	body := []byte(`{"type":"event_callback","team_id":"T1","event_id":"Ev1","event_time":1773500966,"event":{"type":"message","channel":"C1","user":"U1","ts":"1773500965.000200","text":"old"}}`)
 	result, err := New(*DefaultConfig(), http.DefaultClient).Normalise(&channel.Request{
@@ -220,9 +206,9 @@ func TestContentTypesMayHaveParametersAndAnyCase(t *testing.T) {
 	for _, c := range []struct{ contentType, body, unknown string }{
 		{"application/json; charset=utf-8", " {} ", "other"},
 		{"Application/JSON", "{}", "other"},
-		{"application/x-www-form-urlencoded; charset=UTF-8", "command=%2Fx", "slash_command"},
 		{"application/x-www-form-urlencoded", "ssl_check=1&token=x", "ssl_check"},
-		{"application/x-www-form-urlencoded", "payload=%7B%22type%22%3A%22block_actions%22%7D", "interaction.block_actions"},
+		{"application/x-www-form-urlencoded", "payload=%7B%22type%22%3A%22view_closed%22%7D", "interaction.view_closed"},
+		{"application/x-www-form-urlencoded; charset=UTF-8", "payload=%7B%22type%22%3A%22block_actions%22%7D", "interaction.block_actions.other"},
 	} {
 		result, err := a.Normalise(&channel.Request{Header: http.Header{"Content-Type": {c.contentType}}, Body: []byte(c.body)})
 		require.NoError(t, err, c.contentType)

@@ -12,17 +12,22 @@ import (
 // envelope is what every event comes in (https://docs.slack.dev/apis/events-api#event-type-structure). Most are
 // messages: Event is read as one at once, and once more where it is something else (see eventOf).
 type envelope struct {
-	Type           string   `json:"type"`
-	TeamID         string   `json:"team_id"`
-	ContextTeamID  string   `json:"context_team_id"`
-	APIAppID       string   `json:"api_app_id"`
-	EventID        string   `json:"event_id"`
-	EventTime      int64    `json:"event_time"`
-	Event          *message `json:"event"`
-	Authorizations []struct {
-		TeamID string `json:"team_id"`
-		UserID string `json:"user_id"`
-		IsBot  bool   `json:"is_bot"`
+	Type                string   `json:"type"`
+	TeamID              string   `json:"team_id"`
+	EnterpriseID        string   `json:"enterprise_id"`
+	ContextTeamID       string   `json:"context_team_id"`
+	ContextEnterpriseID string   `json:"context_enterprise_id"`
+	IsExtSharedChannel  bool     `json:"is_ext_shared_channel"`
+	APIAppID            string   `json:"api_app_id"`
+	EventID             string   `json:"event_id"`
+	EventTime           int64    `json:"event_time"`
+	Event               *message `json:"event"`
+	Authorizations      []struct {
+		EnterpriseID        string `json:"enterprise_id"`
+		TeamID              string `json:"team_id"`
+		UserID              string `json:"user_id"`
+		IsBot               bool   `json:"is_bot"`
+		IsEnterpriseInstall bool   `json:"is_enterprise_install"`
 	} `json:"authorizations"`
 }
 
@@ -65,6 +70,9 @@ type message struct {
 type file struct {
 	ID                 string `json:"id"`
 	Mode               string `json:"mode"`
+	FileAccess         string `json:"file_access"`
+	IsExternal         bool   `json:"is_external"`
+	ExternalURL        string `json:"external_url"`
 	Name               string `json:"name"`
 	Title              string `json:"title"`
 	MIMEType           string `json:"mimetype"`
@@ -73,13 +81,16 @@ type file struct {
 	URLPrivateDownload string `json:"url_private_download"`
 }
 
-// attachment is legacy content of an app, or the unfurl of a link (then it names where from).
+// attachment is legacy content of an app, the unfurl of a link (then it names where from), or a message that a person
+// forwarded.
 type attachment struct {
-	Fallback string `json:"fallback"`
-	Pretext  string `json:"pretext"`
-	Title    string `json:"title"`
-	Text     string `json:"text"`
-	FromURL  string `json:"from_url"`
+	Fallback string  `json:"fallback"`
+	Pretext  string  `json:"pretext"`
+	Title    string  `json:"title"`
+	Text     string  `json:"text"`
+	FromURL  string  `json:"from_url"`
+	IsShare  bool    `json:"is_share"`
+	Blocks   []block `json:"blocks"`
 }
 
 // metadata that an app posts with a message; ours says which part of which message it is.

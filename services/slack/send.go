@@ -13,6 +13,9 @@ import (
 // longestText in characters: beyond, Slack cuts the text without a word.
 const longestText = 40_000
 
+// largestFile in bytes (https://slack.com/help/articles/201330736).
+const largestFile = 1 << 30
+
 // Check refuses what Slack would, or what it would mangle.
 func (a *Adapter) Check(out *channel.Outgoing) error {
 	channelID, _ := place(out.Thread.ID)
@@ -25,6 +28,8 @@ func (a *Adapter) Check(out *channel.Outgoing) error {
 		return reject("no_text", "The message is empty.")
 	case out.Attachment != nil && out.Attachment.Size <= 0:
 		return reject("empty_file", "The file is empty.")
+	case out.Attachment != nil && out.Attachment.Size > largestFile:
+		return reject("file_too_large", "The file is larger than Slack takes.")
 	case utf8.RuneCountInString(out.Text) > longestText:
 		return reject("msg_too_long", "The message is longer than Slack takes.")
 	}

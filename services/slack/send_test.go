@@ -1,7 +1,6 @@
 package slack
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,9 +9,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
+	"github.com/slack-go/slack/slackutilsx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/channel/standin"
@@ -160,6 +162,11 @@ func TestAnswersAreMappedOnce(t *testing.T) {
 		"rate, by status":      {429, "30", ``, channel.Error{Class: channel.ClassRetry, Code: "ratelimited", NotTaken: true, RetryAfter: 30 * time.Second}},
 		"rate, no pause named": {429, "", ``, channel.Error{Class: channel.ClassRetry, Code: "http_429", NotTaken: true}},
 		"rate, by error":       {200, "", `{"ok":false,"error":"ratelimited"}`, channel.Error{Class: channel.ClassRetry, Code: "ratelimited", NotTaken: true}},
+		"moving to an org":     {200, "", `{"ok":false,"error":"team_added_to_org"}`, channel.Error{Class: channel.ClassRetry, Code: "team_added_to_org", NotTaken: true}},
+		"not in the channel":   {200, "", `{"ok":false,"error":"not_in_channel"}`, channel.Error{Class: channel.ClassReject, Code: "not_in_channel"}},
+		"read only":            {200, "", `{"ok":false,"error":"restricted_action_read_only_channel"}`, channel.Error{Class: channel.ClassReject, Code: "restricted_action_read_only_channel"}},
+		"too long":             {200, "", `{"ok":false,"error":"msg_too_long"}`, channel.Error{Class: channel.ClassReject, Code: "msg_too_long"}},
+		"not in the workspace": {200, "", `{"ok":false,"error":"team_access_not_granted"}`, channel.Error{Class: channel.ClassReject, Code: "team_access_not_granted"}},
 		"half done":            {200, "", `{"ok":false,"error":"fatal_error"}`, channel.Error{Class: channel.ClassRetry, Code: "fatal_error"}},
 		"server broken":        {503, "", `upstream`, channel.Error{Class: channel.ClassRetry, Code: "http_503"}},
 		"sent elsewhere":       {302, "", ``, channel.Error{Class: channel.ClassRetry, Code: "http_302"}},
@@ -230,6 +237,43 @@ func TestCheckRefusesBeforeAnyCall(t *testing.T) {
 	}
 	assert.NoError(t, a.Check(text("C1", strings.Repeat("é", 40_000))))
 	assert.NoError(t, a.Check(withFile(text("C1", ""), "", "x")))
+	large := withFile(text("C1", ""), "film.mp4", "x")
+	large.Attachment.Size = 1<<30 + 1
+	var e *channel.Error
+	require.ErrorAs(t, a.Check(large), &e)
+	assert.Equal(t, "file_too_large", e.Code)
+}
+
+// What a member may act on comes with a sentence that says how.
+func TestRefusalsThatAMemberCanMendSaySo(t *testing.T) {
+	for _, code := range []string{
+		"token_revoked", "invalid_auth", "account_inactive", "missing_scope", "not_in_channel", "channel_not_found", "is_archived", "msg_too_long",
+		"restricted_action", "restricted_action_thread_locked", "team_access_not_granted", "message_limit_exceeded", "storage_limit_reached",
+	} {
+		assert.NotEmpty(t, refusal(code).Sentence, code)
+	}
+}
+
+func TestPartsOfALongTextAreAllTaken(t *testing.T) {
+	features, ok := channel.Lookup("slack")
+	require.True(t, ok)
+	a := New(*DefaultConfig(), nil)
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.SampledFrom([]string{"<&>", "Grüezi ", "👩🏽‍💻", "x", " \n"}).Draw(t, "word")
+		whole := strings.Repeat(word, rapid.IntRange(1, 9_000).Draw(t, "times"))
+		parts := channel.Split(whole, features.TextLimit, features.TextUnit)
+		if strings.Join(parts, "") != whole {
+			t.Fatal("something is lost")
+		}
+		for _, part := range parts {
+			if escaped := slackutilsx.EscapeMessage(part); utf8.RuneCountInString(escaped) > longestText {
+				t.Fatal("Slack would cut it")
+			}
+			if strings.TrimSpace(part) != "" && a.Check(text("C1", part)) != nil {
+				t.Fatal("refused")
+			}
+		}
+	})
 }
 
 func TestPaceIsTheChannels(t *testing.T) {
@@ -237,67 +281,4 @@ func TestPaceIsTheChannels(t *testing.T) {
 	assert.Equal(t, a.Pace(text("C1:1773500965.000200", "")), a.Pace(text("C1:1773500999.000200", "")))
 	assert.NotEqual(t, a.Pace(text("C1", "")).Key, a.Pace(text("C2", "")).Key)
 	assert.Equal(t, time.Second, a.Pace(text("C1", "")).Every)
-}
-
-func TestTheTokenGoesToSlackAlone(t *testing.T) {
-	s, a := slackUp(t)
-	conn := text("C1", "").Connection
-	for url, trusted := range map[string]bool{
-		"https://files.slack.com/files-pri/T1-F1/a.jpg": true,
-		"https://slack.com/x":                           true,
-		s.URL + "/files/a.jpg":                          true,
-		"http://files.slack.com/files-pri/T1-F1/a.jpg":  false,
-		"https://files.slack.com.evil.example/a.jpg":    false,
-		"https://evilslack.com/a.jpg":                   false,
-		"https://docs.google.com/document/1":            false,
-	} {
-		request, err := a.Media(conn, channel.MediaRef{URL: url})
-		require.NoError(t, err)
-		assert.Equal(t, url, request.URL)
-		if trusted {
-			assert.Equal(t, "Bearer xoxb-CANARY", request.Header.Get("Authorization"), url)
-			require.Len(t, request.HeaderHosts, 1)
-			assert.Contains(t, url, request.HeaderHosts[0])
-		} else {
-			assert.Empty(t, request.Header, url)
-		}
-	}
-	for _, url := range []string{"", "file:///etc/passwd", "//x", "%zz"} {
-		_, err := a.Media(conn, channel.MediaRef{URL: url})
-		assert.Error(t, err, url)
-	}
-}
-
-func TestProfiles(t *testing.T) {
-	_, a := slackUp(t)
-	conn := text("C1", "").Connection
-	p, ok, err := a.Profile(t.Context(), conn, channel.Identity{Kind: "slack_user", Value: "T1:U1"})
-	require.NoError(t, err)
-	assert.True(t, ok)
-	assert.Equal(t, channel.Profile{Name: "Ada", Handle: "Ada", TimeZone: "Europe/Zurich"}, p)
-
-	for _, nobody := range []channel.Identity{{Kind: "slack_user", Value: "T1:U404"}, {Kind: "slack_bot", Value: "T1:?"}, {Kind: "phone", Value: "+41"}} {
-		_, ok, err = a.Profile(t.Context(), conn, nobody)
-		assert.NoError(t, err)
-		assert.False(t, ok)
-	}
-
-	conn.Credentials["bot_token"] = ""
-	_, _, err = a.Profile(t.Context(), conn, channel.Identity{Kind: "slack_user", Value: "T1:U1"})
-	var e *channel.Error
-	require.ErrorAs(t, err, &e)
-	assert.Equal(t, channel.ClassReauthorise, e.Class)
-}
-
-func TestBotProfile(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		assert.True(t, bytes.Contains(body, []byte("bot=B1")))
-		_, _ = io.WriteString(w, `{"ok":true,"bot":{"id":"B1","name":"Builds","icons":{"image_72":"https://a.slack-edge.com/b.png"}}}`)
-	}))
-	defer server.Close()
-	p, ok, err := New(Config{APIURL: server.URL + "/"}, server.Client()).Profile(t.Context(), text("C1", "").Connection, channel.Identity{Kind: "slack_bot", Value: "T1:B1"})
-	require.NoError(t, err)
-	assert.True(t, ok)
-	assert.Equal(t, channel.Profile{Name: "Builds", AvatarURL: "https://a.slack-edge.com/b.png"}, p)
 }

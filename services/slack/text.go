@@ -17,7 +17,7 @@ type plain struct {
 }
 
 // written gives what a message says. Its text field is the whole of it as a rule; blocks count where they
-// say more, legacy attachments where nothing else is said.
+// say more, legacy attachments where nothing else is said. A message that is forwarded is said below.
 func written(team string, m *message) *plain {
 	text := &plain{team: team}
 	text.markup(m.Text)
@@ -26,25 +26,33 @@ func written(team string, m *message) *plain {
 			text = blocks
 		}
 	}
-	if text.Len() > 0 || len(m.Files) > 0 {
-		return text
-	}
-	for _, a := range m.Attachments {
-		if a.FromURL != "" {
-			continue // the unfurl of a link
-		}
-		said := []string{a.Fallback}
-		if a.Pretext+a.Title+a.Text != "" {
-			said = []string{a.Pretext, a.Title, a.Text}
-		}
-		for _, s := range said {
-			if s != "" {
-				text.line()
-				text.markup(s)
-			}
+	alone := text.Len() == 0 && len(m.Files) == 0
+	for i := range m.Attachments {
+		if a := &m.Attachments[i]; a.IsShare || alone && a.FromURL == "" { // else beside a text, or the unfurl of a link
+			text.attachment(a)
 		}
 	}
 	return text
+}
+
+func (p *plain) attachment(a *attachment) {
+	said := []string{a.Pretext, a.Title, a.Text}
+	if a.Pretext+a.Title+a.Text == "" {
+		before := p.Len()
+		for i := range a.Blocks {
+			p.block(&a.Blocks[i])
+		}
+		if p.Len() > before {
+			return
+		}
+		said = []string{a.Fallback}
+	}
+	for _, s := range said {
+		if s != "" {
+			p.line()
+			p.markup(s)
+		}
+	}
 }
 
 // markup decodes https://docs.slack.dev/messaging/formatting-message-text: references in angle brackets,
@@ -105,6 +113,15 @@ func (p *plain) link(target, label string) {
 	default:
 		p.WriteString(label + " (" + bare + ")")
 	}
+}
+
+// append adds what another holds, its mentions where they then are.
+func (p *plain) append(other *plain) {
+	for _, m := range other.mentions {
+		m.Start += p.Len()
+		p.mentions = append(p.mentions, m)
+	}
+	p.WriteString(other.String())
 }
 
 // line begins a new one, unless there is nothing above it.

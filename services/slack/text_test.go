@@ -66,6 +66,10 @@ func TestBlocksCountWhereTheySayMore(t *testing.T) {
 		"an unfurl is not said":      {`{"text":"","attachments":[{"fallback":"X","from_url":"https://x"}]}`, ""},
 		"attachments beside a text":  {`{"text":"look","attachments":[{"fallback":"more"}]}`, "look"},
 		"a date, a colour, a group":  {`{"text":"","blocks":[{"type":"rich_text","elements":[{"type":"rich_text_section","elements":[{"type":"date","timestamp":1,"fallback":"today"},{"type":"text","text":" "},{"type":"color","value":"#F00"},{"type":"usergroup","usergroup_id":"S1"}]}]}]}`, "today #F00@S1"},
+		"a quote with a mention":     {`{"text":"","blocks":[{"type":"rich_text","elements":[{"type":"rich_text_quote","elements":[{"type":"text","text":"one\n"},{"type":"user","user_id":"U1"}]}]}]}`, "> one\n> @U1"},
+		"a table, mentions in cells": {`{"text":"","blocks":[{"type":"table","rows":[[{"type":"raw_text","text":"a"},{"type":"rich_text","elements":[{"type":"rich_text_section","elements":[{"type":"user","user_id":"U1"}]}]}],[]]}]}`, "a | @U1\n"},
+		"an attachment's blocks":     {`{"text":"","attachments":[{"fallback":"[no preview]","blocks":[{"type":"section","text":{"type":"mrkdwn","text":"<@U1>"}}]}]}`, "@U1"},
+		"what was forwarded":         {`{"text":"look","attachments":[{"is_share":true,"is_msg_unfurl":true,"from_url":"https://x","text":"the &lt;words&gt;"}]}`, "look\nthe <words>"},
 		"an emoji without character": {`{"text":"","blocks":[{"type":"rich_text","elements":[{"type":"rich_text_section","elements":[{"type":"emoji","name":"x","unicode":"zz"}]}]}]}`, ":x:"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,6 +82,7 @@ func TestBlocksCountWhereTheySayMore(t *testing.T) {
 
 func FuzzText(f *testing.F) {
 	f.Add("a &amp; <@U1|x> <https://x|y", `[{"type":"rich_text","elements":[{"type":"rich_text_list","style":"ordered","offset":-1,"elements":[{"elements":[{"type":"user","user_id":"U1"}]}]}]}]`)
+	f.Add("", `[{"type":"rich_text","elements":[{"type":"rich_text_quote","elements":[{"type":"text","text":"a\n"},{"type":"user","user_id":"U1"}]}]},{"type":"table","rows":[[{"text":"x"},{"type":"mrkdwn","text":"<@U1>"}]]}]`)
 	f.Fuzz(func(t *testing.T, text, blocks string) {
 		m := message{Text: string([]rune(text))}
 		_ = decode([]byte(blocks), &m.Blocks)

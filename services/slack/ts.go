@@ -28,12 +28,14 @@ func parseTS(ts string) (micros int64, ok bool) {
 	return seconds*1_000_000 + rest, true
 }
 
-// MessageTime is the time that a message's id carries; zero where it carries none.
+// MessageTime is the time that a message's id carries ("<channel>:<ts>", and of an action something behind it); zero
+// where it carries none.
 func (a *Adapter) MessageTime(externalID string) time.Time {
 	_, ts, found := strings.Cut(externalID, ":")
 	if !found {
 		return time.Time{}
 	}
+	ts, _, _ = strings.Cut(ts, ":")
 	micros, ok := parseTS(ts)
 	if !ok {
 		return time.Time{}

@@ -25,7 +25,9 @@ type Slack struct {
 	files map[string][]byte
 	// shared is the message that an uploaded file became, by the file's id.
 	shared map[string]SlackPost
-	next   int64
+	// held are files that files.info tells of, by id, as paths of files; denied the errors of methods.
+	held, denied map[string]string
+	next         int64
 	// Posted is called after a message was taken, in a goroutine of the call: the place to send its echo.
 	Posted func(SlackPost)
 }
@@ -41,7 +43,7 @@ type SlackPost struct {
 
 // NewSlack starts one on address; files are what can be downloaded, by path; users are display names by id.
 func NewSlack(address string, users map[string]string, files map[string][]byte) (*Slack, error) {
-	s := &Slack{server: newServer(), users: map[string]string{}, files: map[string][]byte{}, shared: map[string]SlackPost{}, next: time.Now().Unix()}
+	s := &Slack{server: newServer(), users: map[string]string{}, files: map[string][]byte{}, shared: map[string]SlackPost{}, held: map[string]string{}, denied: map[string]string{}, next: time.Now().Unix()}
 	maps.Copy(s.files, files)
 	maps.Copy(s.users, users)
 	s.mux.HandleFunc("POST /api/chat.postMessage", s.postMessage)
@@ -165,7 +167,13 @@ func (s *Slack) fileInfo(w http.ResponseWriter, r *http.Request) {
 	s.carry(w, r, "files.info", func() (int, any) {
 		s.mu.Lock()
 		p, ok := s.shared[r.FormValue("file")]
+		path, held := s.held[r.FormValue("file")]
 		s.mu.Unlock()
+		if held {
+			return 200, map[string]any{"ok": true, "file": map[string]any{
+				"id": r.FormValue("file"), "mode": "hosted", "file_access": "visible", "url_private": s.URL + "/files/" + path,
+			}}
+		}
 		if !ok {
 			return 200, map[string]any{"ok": false, "error": "file_not_found"}
 		}
