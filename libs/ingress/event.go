@@ -95,7 +95,7 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) (outcome, er
 	o := outcome{typ: it.Event.Type}
 	if it.Made != nil {
 		made := &pb.ChannelEvent{}
-		if err := proto.Unmarshal(it.Made, made); err != nil {
+		if proto.Unmarshal(it.Made, made) != nil {
 			o.fault = "undecodable"
 			return o, nil
 		}
@@ -121,14 +121,15 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) (outcome, er
 	if o.dropped || o.fault != "" {
 		return o, nil
 	}
-	var event *pb.ChannelEvent
-	var err error
 	if o.erased {
-		event = b.erased()
-	} else if event, err = b.event(); err != nil {
+		return in.addressed(it, b.erased(), o), nil
+	}
+	event := b.event()
+	if event == nil {
 		o.fault = "unsealable"
 		return o, nil
-	} else if err = b.store(ctx, event); err != nil {
+	}
+	if err := b.store(ctx, event); err != nil {
 		return o, err
 	}
 	return in.addressed(it, event, o), nil
@@ -212,7 +213,8 @@ func (b *builder) erased() *pb.ChannelEvent {
 	return event
 }
 
-func (b *builder) event() (*pb.ChannelEvent, error) {
+// event is sealed whole; nil where it can't be.
+func (b *builder) event() *pb.ChannelEvent {
 	e := &b.Event
 	event := b.base()
 	event.Type = eventTypes[e.Type]
@@ -239,7 +241,10 @@ func (b *builder) event() (*pb.ChannelEvent, error) {
 		event.Consent = &pb.Consent{Action: e.Consent.Action, Source: e.Consent.Source, WorkspaceWide: e.Consent.WorkspaceWide}
 	}
 	event.Receipt = receipt(e.Receipt)
-	return event, errors.Join(b.content(event), b.reaction(event), b.profiles(event), b.technical(event), b.commerce(event))
+	if errors.Join(b.content(event), b.reaction(event), b.profiles(event), b.technical(event), b.commerce(event)) != nil {
+		return nil
+	}
+	return event
 }
 
 // messageID of the message that the event is, or is about. A receipt's message is the mesh's own.
