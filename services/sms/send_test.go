@@ -72,6 +72,11 @@ func TestCheckRefusesBeforeAnyCall(t *testing.T) {
 	pigeon.Connection.Settings = map[string]string{"provider": "carrier-pigeon"}
 	never, late := text("whatsapp:+14155550123", "hello"), outside(text("whatsapp:+14155550123", ""))
 	never.LastInbound = time.Time{}
+	sized := func(to string, size int64) *channel.Outgoing {
+		out := text(to, "")
+		out.Attachment = &channel.OutgoingAttachment{Size: size, URL: "https://mesh.example/media/1?sig=x"}
+		return out
+	}
 	late.Attachment = &channel.OutgoingAttachment{URL: "https://mesh.example/media/1?sig=x"}
 	for name, c := range map[string]struct {
 		out  *channel.Outgoing
@@ -88,6 +93,8 @@ func TestCheckRefusesBeforeAnyCall(t *testing.T) {
 		"a day later":        {outside(text("whatsapp:+14155550123", "hello")), "window_closed"},
 		"never written to":   {never, "window_closed"},
 		"a file, too late":   {late, "window_closed"},
+		"a large file":       {sized("+14155550123", 5<<20+1), "too_large"},
+		"large for WhatsApp": {sized("whatsapp:+14155550123", 16<<20+1), "too_large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := a.Send(t.Context(), c.out)
@@ -98,6 +105,8 @@ func TestCheckRefusesBeforeAnyCall(t *testing.T) {
 		})
 	}
 	assert.NoError(t, a.Check(text("73837", strings.Repeat("é", 1600))), "a short code can be answered")
+	assert.NoError(t, a.Check(sized("+14155550123", 5<<20)))
+	assert.NoError(t, a.Check(sized("whatsapp:+14155550123", 16<<20)))
 	assert.NoError(t, a.Check(outside(text("+14155550123", "hello"))), "text messages have no window")
 }
 

@@ -27,8 +27,13 @@ type twilio struct {
 	http    *http.Client
 }
 
-// twilioLongest text in characters that one call may carry (error 21617).
-const twilioLongest = 1600
+const (
+	// twilioLongest text in characters that one call may carry (error 21617).
+	twilioLongest = 1600
+	// twilioLargest file in bytes: of an MMS, and on WhatsApp
+	// (https://www.twilio.com/docs/messaging/guides/accepted-mime-types, https://www.twilio.com/docs/whatsapp/guidance-whatsapp-media-messages).
+	twilioLargest, twilioLargestOnWhatsApp = 5 << 20, 16 << 20
+)
 
 // signed validates X-Twilio-Signature, with and without the URL's default port
 // (https://www.twilio.com/docs/usage/security#validating-requests). All values of a parameter count: the
@@ -105,7 +110,13 @@ func twiML(text string) channel.Reply {
 }
 
 func (t *twilio) check(out *channel.Outgoing) error {
+	largest := twilioLargest
+	if strings.HasPrefix(out.To, whatsApp) {
+		largest = twilioLargestOnWhatsApp
+	}
 	switch {
+	case out.Attachment != nil && out.Attachment.Size > int64(largest):
+		return reject("too_large", "The file is larger than "+strconv.Itoa(largest>>20)+" MB.")
 	case out.Connection.Credentials["account_sid"] == "" || out.Connection.Credentials["auth_token"] == "":
 		return noCredentials()
 	case utf8.RuneCountInString(out.Text) > twilioLongest:

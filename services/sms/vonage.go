@@ -367,6 +367,8 @@ func (m *incoming) attach(kind string, about vonageBody) {
 	m.media = append(m.media, item)
 }
 
+// reaction of the shape that Vonage documents for those it sends
+// (https://developer.vonage.com/en/messages/code-snippets/whatsapp/send-reaction); it documents none that it receives.
 func (b vonageBody) reaction() *reaction {
 	about := b.object("reaction")
 	return &reaction{
