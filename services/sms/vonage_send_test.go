@@ -213,6 +213,23 @@ func TestVonagesAnswersAreMappedOnce(t *testing.T) {
 	}
 }
 
+func TestVonagesStandInTakesAnAccountsSecretToo(t *testing.T) {
+	s, err := standin.NewVonage("127.0.0.1:0", standin.VonageAccount{APIKey: "abcd1234", APISecret: "secret"}, nil)
+	require.NoError(t, err)
+	defer s.Close()
+	for secret, status := range map[string]int{"secret": http.StatusAccepted, "another": http.StatusUnauthorized} {
+		call, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/messages",
+			strings.NewReader(`{"channel":"sms","message_type":"text","to":"41791234567","from":"Shop","text":"hello"}`))
+		require.NoError(t, err)
+		call.SetBasicAuth("abcd1234", secret)
+		answer, err := http.DefaultClient.Do(call)
+		require.NoError(t, err)
+		_ = answer.Body.Close()
+		assert.Equal(t, status, answer.StatusCode, secret)
+	}
+	assert.Len(t, s.Posts(), 1)
+}
+
 func TestVonagesStandInRefusesWhatVonageDoes(t *testing.T) {
 	s, a, conn := vonageUp(t)
 	stranger := *conn
