@@ -2,6 +2,7 @@ package channel
 
 import (
 	"errors"
+	"maps"
 	"regexp"
 	"slices"
 )
@@ -48,17 +49,23 @@ type Features struct {
 	LongestCall int `yaml:"longest_call"`
 }
 
-// Provider is what differs in credentials between those who carry a channel.
+// Provider is what differs in credentials and settings between those who carry a channel.
 type Provider struct {
 	Credentials []string `yaml:"credentials"`
 	Optional    []string `yaml:"optional_credentials"`
 	SignedWith  []string `yaml:"signed_with"`
+	// WithoutSettings are those of the channel that a connection of this provider can't have.
+	WithoutSettings []string `yaml:"without_settings"`
 }
 
-// For are the features of a connection with these settings: its provider's credentials.
+// For are the features of a connection with these settings: its provider's credentials and settings.
 func (f Features) For(settings map[string]string) Features {
 	if p, ok := f.Providers[settings["provider"]]; ok {
 		f.Credentials, f.Optional, f.SignedWith = p.Credentials, p.Optional, p.SignedWith
+		f.Settings = maps.Clone(f.Settings)
+		for _, name := range p.WithoutSettings {
+			delete(f.Settings, name)
+		}
 	}
 	return f
 }
@@ -110,6 +117,9 @@ func (f Features) Validate() error {
 	for name, p := range f.Providers {
 		check(len(p.Credentials) > 0 && len(p.SignedWith) > 0, "providers: "+name+" needs credentials and signed_with")
 		check(f.Settings["provider"] != "", "providers need the setting provider")
+		for _, without := range p.WithoutSettings {
+			check(f.Settings[without] != "", "providers: "+name+" is without the setting "+without+", which there is not")
+		}
 	}
 	for _, i := range f.Interfaces {
 		check(slices.Contains([]string{"challenger", "sender", "fetcher", "timed", "listener", "poller"}, i), "interfaces: "+i+" is none")

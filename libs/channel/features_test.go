@@ -34,7 +34,7 @@ func TestAccountsOfTheirChannel(t *testing.T) {
 func TestSettingsOfTheirChannel(t *testing.T) {
 	sms, _ := channel.Lookup("sms")
 	for setting, values := range map[string]struct{ good, bad []string }{
-		"provider":            {good: []string{"twilio"}, bad: []string{"", "carrier-pigeon", "twilio2"}},
+		"provider":            {good: []string{"twilio", "vonage"}, bad: []string{"", "carrier-pigeon", "twilio2", "twilio|vonage"}},
 		"messages_per_second": {good: []string{"1", "0.01", "0.5", "10.25", "1000"}, bad: []string{"", "0", "0.0", "0.00", "-1", "fast", "1e3", "1001", "Inf"}},
 		"help_reply":          {good: []string{"Call 123", strings.Repeat("é", 1600)}, bad: []string{"", strings.Repeat("a", 1601)}},
 		"region":              {bad: []string{"CH"}},
@@ -48,6 +48,25 @@ func TestSettingsOfTheirChannel(t *testing.T) {
 	}
 	slack, _ := channel.Lookup("slack")
 	require.Equal(t, "is not known", slack.SettingFault("provider", "twilio"))
+}
+
+func TestProvidersOfAChannelDiffer(t *testing.T) {
+	sms, _ := channel.Lookup("sms")
+	for _, settings := range []map[string]string{nil, {"provider": ""}, {"provider": "twilio"}} {
+		twilio := sms.For(settings)
+		require.Equal(t, []string{"account_sid", "auth_token"}, twilio.Credentials)
+		require.Equal(t, []string{"auth_token", "previous_auth_token"}, twilio.SignedWith)
+		require.Empty(t, twilio.SettingFault("help_reply", "Call 123"))
+	}
+	vonage := sms.For(map[string]string{"provider": "vonage"})
+	require.Equal(t, []string{"application_id", "private_key", "signature_secret"}, vonage.Credentials)
+	require.Equal(t, []string{"signature_secret", "previous_signature_secret"}, vonage.SignedWith)
+	require.Equal(t, "is not known", vonage.SettingFault("help_reply", "Call 123"), "Vonage could not be told it")
+	require.Empty(t, vonage.SettingFault("messages_per_second", "10"))
+	require.Empty(t, sms.SettingFault("help_reply", "Call 123"), "the channel's own are as they were")
+
+	sms.Providers = map[string]channel.Provider{"x": {Credentials: []string{"a"}, SignedWith: []string{"a"}, WithoutSettings: []string{"colour"}}}
+	require.ErrorContains(t, sms.Validate(), "colour")
 }
 
 func TestPatternsThatAreNoneAreNamed(t *testing.T) {

@@ -369,6 +369,8 @@ func TestConnections(t *testing.T) {
 			"a number of no country":      {map[string]any{"channel": "sms", "external_id": "044 555 01 00", "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"external_id"}},
 			"no team of Slack":            {map[string]any{"channel": "slack", "external_id": "+41445550100", "app_id": "x", "credentials": map[string]any{"bot_token": "b"}}, []string{"external_id"}},
 			"settings that are not known": {map[string]any{"channel": "sms", "external_id": "+41445550100", "settings": map[string]any{"region": "CH", "messages_per_second": "fast"}, "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"settings/region", "settings/messages_per_second"}},
+			"another provider's":          {map[string]any{"channel": "sms", "external_id": "+41445550100", "settings": map[string]any{"provider": "vonage", "help_reply": "x"}, "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"credentials/account_sid", "credentials/auth_token", "credentials/application_id", "credentials/private_key", "credentials/signature_secret", "settings/help_reply"}},
+			"a credential of odd signs":   {map[string]any{"channel": "sms", "external_id": "+41445550100", "credentials": map[string]any{"account_sid": "a", "auth_token": "b\x00"}}, []string{"credentials/auth_token"}},
 			"an app of nobody":            {map[string]any{"channel": "slack", "external_id": "T0MAIN", "app_id": "x", "credentials": map[string]any{"bot_token": "b"}}, []string{"app_id"}},
 		} {
 			t.Log(name)
@@ -403,6 +405,17 @@ func TestConnections(t *testing.T) {
 		require.Equal(h, map[string]string{"messages_per_second": "0.5"}, h.opened(id).Settings)
 		c.patch("/v1/connections/"+id, map[string]any{"credentials": map[string]any{"account_sid": "AC1", "auth_token": "canary-2", "previous_auth_token": "canary-token"}}).is(http.StatusOK)
 		require.Equal(h, "canary-2", h.opened(id).Credentials["auth_token"])
+
+		byVonage := map[string]any{"application_id": "a1", "private_key": "-----BEGIN PRIVATE KEY-----\ncanary-3\r\n-----END PRIVATE KEY-----\n", "signature_secret": "canary-4"}
+		c.patch("/v1/connections/"+id, map[string]any{"settings": map[string]any{"provider": "vonage"}}).
+			problem(http.StatusUnprocessableEntity, "invalid", "credentials")
+		c.patch("/v1/connections/"+id, map[string]any{"settings": map[string]any{"provider": "twilio", "messages_per_second": "0.5"}}).is(http.StatusOK)
+		c.patch("/v1/connections/"+id, map[string]any{"settings": map[string]any{"provider": "vonage"}, "credentials": byVonage}).is(http.StatusOK)
+		require.Equal(h, byVonage["private_key"], h.opened(id).Credentials["private_key"], "with its lines")
+		unsaid := smsAccount("+41791234567")
+		delete(unsaid, "settings")
+		require.Equal(h, id, c.post("/v1/connections", unsaid).is(http.StatusOK).id())
+		require.Empty(h, h.opened(id).Settings, "they were another provider's")
 
 		c.delete("/v1/connections/" + id).is(http.StatusNoContent)
 		c.delete("/v1/connections/" + id).is(http.StatusNoContent)

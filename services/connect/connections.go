@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"tributary.dev/libs/channel"
@@ -144,7 +145,7 @@ func (r *connectAccount) Validate() error {
 		faults.add("channel", "is not a channel there is")
 	} else {
 		validateCredentials(faults, features.For(r.Settings), r.Credentials)
-		validateSettings(faults, features, r.Settings)
+		validateSettings(faults, features.For(r.Settings), r.Settings)
 		switch {
 		case features.Ref == "app" && r.AppID == "":
 			faults.add("app_id", "is required")
@@ -171,7 +172,7 @@ func validateCredentials(f faults, features channel.Features, credentials map[st
 		}
 	}
 	for name, value := range credentials {
-		f.text("credentials/"+name, value, 8192)
+		f.text("credentials/"+name, strings.NewReplacer("\r", "", "\n", "").Replace(value), 8192) // a key in PEM has lines
 		if !slices.Contains(slices.Concat(features.Credentials, features.Optional, features.SignedWith), name) {
 			f.add("credentials/"+name, "is not known")
 		}
@@ -186,6 +187,12 @@ func validateSettings(f faults, features channel.Features, settings map[string]s
 			f.add("settings/"+name, fault)
 		}
 	}
+}
+
+// sameCredentials tells whether connections with these settings need the same: providers of a channel differ.
+func sameCredentials(name string, a, b map[string]string) bool {
+	features, _ := channel.Lookup(name)
+	return slices.Equal(features.For(a).Credentials, features.For(b).Credentials)
 }
 
 // connectAccount makes the account's connection or, where the workspace has had it, gives that back with new
@@ -213,7 +220,7 @@ func (s *service) connectAccount(ctx context.Context, req connectAccount) (c con
 				return "", err
 			}
 			r.name, r.appID, r.sealed, r.status = req.Name, req.AppID, sealed, active
-			if req.Settings != nil || r.settings == nil {
+			if req.Settings != nil || r.settings == nil || !sameCredentials(req.Channel, req.Settings, r.settings) {
 				r.settings = orEmpty(req.Settings)
 			}
 			r.authorisedAt, r.updatedAt = now, now
@@ -285,7 +292,10 @@ func (s *service) changeConnection(ctx context.Context, req changeConnection) (c
 			}
 			validateCredentials(faults, features.For(settings), req.Credentials)
 		}
-		validateSettings(faults, features, req.Settings)
+		if req.Settings != nil && req.Credentials == nil && !sameCredentials(r.channel, req.Settings, r.settings) {
+			faults.add("credentials", "are required where the provider changes")
+		}
+		validateSettings(faults, features.For(req.Settings), req.Settings)
 		if err := faults.problem(); err != nil {
 			return c, err
 		}

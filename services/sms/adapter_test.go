@@ -45,6 +45,24 @@ func sign(r *channel.Request, secret string) {
 	r.Header.Set("X-Twilio-Signature", base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-func TestConformance(t *testing.T) { channeltest.Run(t, kit(t)) }
+func vonageKit(tb testing.TB) channeltest.Kit {
+	k := kit(tb)
+	k.Samples, k.Settings = "testdata/vonage", map[string]string{"provider": "vonage"}
+	k.Canaries = []string{"CANARY-sms", "41791234567", "4155550123"}
+	k.Sign = func(r *channel.Request, secret string) {
+		if r.Header == nil {
+			r.Header = http.Header{}
+		}
+		r.Header.Set("Authorization", standin.VonageHeader(secret, r.Body, r.ReceivedAt).Get("Authorization"))
+	}
+	return k
+}
 
-func FuzzNormalise(f *testing.F) { channeltest.Fuzz(f, kit(f)) }
+func TestConformance(t *testing.T) {
+	t.Run("twilio", func(t *testing.T) { channeltest.Run(t, kit(t)) })
+	t.Run("vonage", func(t *testing.T) { channeltest.Run(t, vonageKit(t)) })
+}
+
+func FuzzTwilio(f *testing.F) { channeltest.Fuzz(f, kit(f)) }
+
+func FuzzVonage(f *testing.F) { channeltest.Fuzz(f, vonageKit(f)) }

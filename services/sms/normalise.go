@@ -4,14 +4,13 @@ import (
 	"errors"
 	"maps"
 	"math"
-	"net/url"
 	"strconv"
+	"strings"
 
-	"github.com/google/uuid"
 	"tributary.dev/libs/channel"
 )
 
-// Normalise reads one incoming message or status callback.
+// Normalise reads one incoming message, reaction or status callback.
 func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 	p := a.provider(r.Settings)
 	if p == nil {
@@ -21,16 +20,16 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 	if err != nil {
 		return channel.Result{}, err
 	}
-	result := channel.Result{Reply: p.reply("")}
+	result := channel.Result{Reply: hook.reply, SignedAt: hook.signedAt}
 	switch {
 	case hook.message != nil:
 		received(&result, hook.message)
-		if hook.message.asksHelp() {
-			result.Reply = p.reply(r.Settings["help_reply"])
-		}
+	case hook.reaction != nil:
+		reacted(&result, hook.reaction)
 	case hook.status != nil:
-		reported(&result, hook.status, r.URL)
-	default:
+		reported(&result, hook.status)
+	}
+	if hook.kind != "" {
 		result.Unknown = append(result.Unknown, hook.kind)
 	}
 	return result, nil
@@ -48,7 +47,7 @@ func received(result *channel.Result, m *incoming) {
 		result.Faults = append(result.Faults, "message.sid")
 		return
 	}
-	content := &channel.Content{Text: m.body}
+	content := &channel.Content{Text: m.body, Payload: m.payload}
 	for _, item := range m.media {
 		content.Attachments = append(content.Attachments, item.normalised())
 	}
@@ -56,7 +55,7 @@ func received(result *channel.Result, m *incoming) {
 	if technical == nil {
 		technical = map[string]string{}
 	}
-	if encoding, segments := Segments(m.body); segments > 0 {
+	if encoding, segments := Segments(m.body); segments > 0 && who.Kind == "phone" { // WhatsApp cuts nothing
 		technical["encoding"], technical["segments"] = encoding, strconv.Itoa(segments)
 	}
 	event := channel.Event{
@@ -75,25 +74,40 @@ func received(result *channel.Result, m *incoming) {
 	}
 }
 
-// reported gives the receipt of a status callback. The callback's URL, which is ours and signed, says which
-// part of which message it is about; without it the provider's id does.
-func reported(result *channel.Result, s *status, callback *url.URL) {
+// reacted gives a reaction to a message, which only WhatsApp has.
+func reacted(result *channel.Result, m *reaction) {
+	who, ok := identity(m.from)
+	switch {
+	case !ok:
+		result.Faults = append(result.Faults, "reaction.from")
+		return
+	case !isSID(m.sid) || !isSID(m.target):
+		result.Faults = append(result.Faults, "reaction.sid")
+		return
+	}
+	result.Events = append(result.Events, channel.Event{
+		Type: channel.TypeReaction, SourceType: "reaction", Key: m.sid, Target: m.target,
+		Author: &who, Contact: &who, Emoji: m.emoji, Removed: m.removed,
+	})
+}
+
+// reported gives the receipt of a status callback. What was signed may say which part of which message it is
+// about; without it the provider's id does.
+func reported(result *channel.Result, s *status) {
 	if !isSID(s.sid) {
 		result.Faults = append(result.Faults, "status")
 		return
 	}
-	receipt := &channel.Receipt{Status: s.status, Class: s.class, Code: s.code, ExternalID: s.sid}
 	event := channel.Event{
-		Type: channel.TypeReceipt, SourceType: "status." + s.word, Key: s.sid + ":" + s.word, Target: s.sid, Receipt: receipt,
+		Type: channel.TypeReceipt, SourceType: "status." + s.word, Key: s.sid + ":" + s.word, Target: s.sid,
+		Receipt: &channel.Receipt{
+			MessageID: s.messageID, Part: s.part, Attempt: s.attempt,
+			Status: s.status, Class: s.class, Code: s.code, ExternalID: s.sid,
+		},
+		Thread: channel.Thread{ConversationKey: s.conversation},
 	}
 	person, known := identity(s.to)
-	query := callback.Query()
-	if id, err := uuid.Parse(query.Get("m")); err == nil {
-		receipt.MessageID, receipt.Part, receipt.Attempt = id.String(), number(query.Get("p")), number(query.Get("a"))
-	}
-	if key, err := uuid.Parse(query.Get("k")); err == nil {
-		event.Thread.ConversationKey = key.String()
-	} else if known {
+	if s.conversation == "" && known {
 		event.Contact = &person
 	}
 	result.Events = append(result.Events, event)
@@ -107,7 +121,17 @@ func reported(result *channel.Result, s *status, callback *url.URL) {
 }
 
 func (m media) normalised() channel.Attachment {
-	return channel.Attachment{Ref: m.ref, Kind: attachmentKind(m.contentType), ContentType: m.contentType, URL: m.url}
+	return channel.Attachment{Ref: m.ref, Kind: m.kind, Name: m.name, ContentType: m.contentType, URL: m.url}
+}
+
+// place that was shared, as text.
+func place(name, latitude, longitude string) string {
+	return strings.TrimSpace(name + " (" + latitude + ", " + longitude + ")")
+}
+
+// clean text is valid UTF-8 without NUL.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\x00", "�")
 }
 
 func number(s string) int32 {

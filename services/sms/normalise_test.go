@@ -220,3 +220,13 @@ func TestNumbers(t *testing.T) {
 		assert.False(t, ok, "%q", nobody)
 	}
 }
+
+func TestNumbersWithoutTheirPlus(t *testing.T) {
+	for address, want := range map[string]string{
+		"41791234567": "+41791234567", "447700900000": "+447700900000", "14155550123": "+14155550123", "29022222": "+29022222",
+		"73837": "73837", "911": "911", "12345678": "12345678", "MyBank": "MyBank", "+41791234567": "+41791234567",
+		"": "", "0791234567": "0791234567", "1234567890123456": "1234567890123456", "41 79": "41 79",
+	} {
+		assert.Equal(t, want, withPlus(address), address)
+	}
+}

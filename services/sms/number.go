@@ -14,6 +14,7 @@ const whatsApp = "whatsapp:"
 var (
 	international = regexp.MustCompile(`^\+[0-9 ().-]{1,40}$`) // as written by anybody
 	e164          = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
+	digits        = regexp.MustCompile(`^[1-9][0-9]{2,14}$`)
 	shortCode     = regexp.MustCompile(`^[0-9]{3,8}$`)
 	senderName    = regexp.MustCompile(`^[A-Za-z0-9 ._&+-]{0,10}[A-Za-z][A-Za-z0-9 ._&+-]{0,10}$`)
 )
@@ -46,6 +47,21 @@ func inE164(number string) (string, bool) {
 		number = phonenumbers.Format(parsed, phonenumbers.E164)
 	}
 	return number, e164.MatchString(number)
+}
+
+// withPlus is an address whose international numbers came without their plus. Up to eight digits may be a short
+// code as well: they are one unless they are some country's number.
+func withPlus(address string) string {
+	if !digits.MatchString(address) {
+		return address
+	}
+	number := "+" + address
+	if len(address) <= 8 {
+		if parsed, err := phonenumbers.Parse(number, ""); err != nil || !phonenumbers.IsValidNumber(parsed) {
+			return address
+		}
+	}
+	return number
 }
 
 // canBeAnswered is false for a sender that is a name and no number: nothing can be sent there.

@@ -5,21 +5,20 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"tributary.dev/libs/channel"
 )
 
-// longestText in characters that one call may carry.
-const longestText = 1600
+// whatsAppWindow is how long after a person's last message WhatsApp takes free replies; what is sent later must be a
+// template (https://www.twilio.com/docs/api/errors/63016), which the mesh has none of.
+const whatsAppWindow = 24 * time.Hour
 
-// Check refuses what no provider could do.
+// Check refuses what no provider could do, and then what the connection's own can't.
 func (a *Adapter) Check(out *channel.Outgoing) error {
+	p := a.provider(out.Connection.Settings)
 	switch {
-	case a.provider(out.Connection.Settings) == nil:
+	case p == nil:
 		return reject("unknown_provider", "The connection names a provider that is not supported.")
-	case out.Connection.Credentials["account_sid"] == "" || out.Connection.Credentials["auth_token"] == "":
-		return &channel.Error{Class: channel.ClassReauthorise, Code: "no_credentials", Sentence: "The connection has no credentials: connect the number again."}
 	case out.To == "":
 		return reject("no_address", "The contact has no number.")
 	case !canBeAnswered(out.To):
@@ -28,11 +27,13 @@ func (a *Adapter) Check(out *channel.Outgoing) error {
 		return reject("no_text", "The message is empty.")
 	case out.Attachment != nil && out.Attachment.URL == "":
 		return reject("no_public_url", "Files can be sent only when the mesh has a public address for the provider to fetch them from.")
-	case utf8.RuneCountInString(out.Text) > longestText:
-		return reject("too_long", "The text is longer than 1600 characters.")
+	case strings.HasPrefix(out.To, whatsApp) && out.Now.Sub(out.LastInbound) >= whatsAppWindow:
+		return &channel.Error{Class: channel.ClassWindowClosed, Code: "window_closed", Sentence: windowClosed}
 	}
-	return nil
+	return p.check(out)
 }
+
+const windowClosed = "WhatsApp allows free replies only within 24 hours of the person's last message."
 
 // Pace is the sender's number's: one message a second, or what the connection's setting
 // messages_per_second says its number may do.
@@ -68,4 +69,11 @@ func sender(number, to string) string {
 
 func reject(code, sentence string) *channel.Error {
 	return &channel.Error{Class: channel.ClassReject, Code: code, Sentence: sentence}
+}
+
+func noCredentials() *channel.Error {
+	return &channel.Error{
+		Class: channel.ClassReauthorise, Code: "no_credentials",
+		Sentence: "The connection has no credentials: connect the number again.",
+	}
 }

@@ -29,7 +29,7 @@ func text(to, text string) *channel.Outgoing {
 		Connection: &channel.Connection{
 			ID: "c1", ExternalID: "+14155550100", Credentials: map[string]string{"account_sid": "AC1", "auth_token": "CANARYtoken"},
 		},
-		To: to, Text: text, CallbackURL: "https://mesh.example/webhooks/sms/c1?a=1&k=k&m=m&p=0",
+		To: to, Text: text, Now: received0, LastInbound: received0.Add(-23 * time.Hour), CallbackURL: "https://mesh.example/webhooks/sms/c1?a=1&k=k&m=m&p=0",
 	}
 }
 
@@ -70,6 +70,14 @@ func TestCheckRefusesBeforeAnyCall(t *testing.T) {
 	nobody.Connection = &channel.Connection{}
 	pigeon := text("+14155550123", "hello")
 	pigeon.Connection.Settings = map[string]string{"provider": "carrier-pigeon"}
+	never, late := text("whatsapp:+14155550123", "hello"), outside(text("whatsapp:+14155550123", ""))
+	never.LastInbound = time.Time{}
+	sized := func(to string, size int64) *channel.Outgoing {
+		out := text(to, "")
+		out.Attachment = &channel.OutgoingAttachment{Size: size, URL: "https://mesh.example/media/1?sig=x"}
+		return out
+	}
+	late.Attachment = &channel.OutgoingAttachment{URL: "https://mesh.example/media/1?sig=x"}
 	for name, c := range map[string]struct {
 		out  *channel.Outgoing
 		code string
@@ -82,6 +90,11 @@ func TestCheckRefusesBeforeAnyCall(t *testing.T) {
 		"no public address":  {file, "no_public_url"},
 		"no credentials":     {nobody, "no_credentials"},
 		"another provider":   {pigeon, "unknown_provider"},
+		"a day later":        {outside(text("whatsapp:+14155550123", "hello")), "window_closed"},
+		"never written to":   {never, "window_closed"},
+		"a file, too late":   {late, "window_closed"},
+		"a large file":       {sized("+14155550123", 5<<20+1), "too_large"},
+		"large for WhatsApp": {sized("whatsapp:+14155550123", 16<<20+1), "too_large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := a.Send(t.Context(), c.out)
@@ -92,6 +105,9 @@ func TestCheckRefusesBeforeAnyCall(t *testing.T) {
 		})
 	}
 	assert.NoError(t, a.Check(text("73837", strings.Repeat("é", 1600))), "a short code can be answered")
+	assert.NoError(t, a.Check(sized("+14155550123", 5<<20)))
+	assert.NoError(t, a.Check(sized("whatsapp:+14155550123", 16<<20)))
+	assert.NoError(t, a.Check(outside(text("+14155550123", "hello"))), "text messages have no window")
 }
 
 func TestAnswersAreMappedOnce(t *testing.T) {

@@ -3,20 +3,19 @@ package sms
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"github.com/twilio/twilio-go/client"
 	"tributary.dev/libs/channel"
 )
@@ -28,8 +27,13 @@ type twilio struct {
 	http    *http.Client
 }
 
-// maxAnswer bounds what is read of Twilio's answers.
-const maxAnswer = 1 << 20
+const (
+	// twilioLongest text in characters that one call may carry (error 21617).
+	twilioLongest = 1600
+	// twilioLargest file in bytes: of an MMS, and on WhatsApp
+	// (https://www.twilio.com/docs/messaging/guides/accepted-mime-types, https://www.twilio.com/docs/whatsapp/guidance-whatsapp-media-messages).
+	twilioLargest, twilioLargestOnWhatsApp = 5 << 20, 16 << 20
+)
 
 // signed validates X-Twilio-Signature, with and without the URL's default port
 // (https://www.twilio.com/docs/usage/security#validating-requests). All values of a parameter count: the
@@ -63,7 +67,7 @@ func (t *twilio) read(r *channel.Request) (webhook, error) {
 		if r.URL.Query().Get("bodySHA256") == "" || !json.Valid(r.Body) {
 			return webhook{}, errors.New("sms: body is not JSON, or not signed as such")
 		}
-		return webhook{kind: "json"}, nil
+		return webhook{kind: "json", reply: twiML("")}, nil
 	default:
 		return webhook{}, errors.New("sms: content type is neither JSON nor a form")
 	}
@@ -76,21 +80,26 @@ func (t *twilio) read(r *channel.Request) (webhook, error) {
 	word := strings.ToLower(form.first("MessageStatus", "SmsStatus"))
 	switch {
 	case word == "received" || word == "receiving" || word == "" && form.isMessage():
-		return webhook{message: form.incoming(sid)}, nil
+		m, answer := form.incoming(sid), ""
+		if m.asksHelp() {
+			answer = r.Settings["help_reply"]
+		}
+		return webhook{message: m, reply: twiML(answer)}, nil
 	case word == "" && !values.Has("AccountSid"): // all that Twilio sends has it
 		return webhook{}, errors.New("sms: body is no form of Twilio's")
 	case word == "":
-		return webhook{kind: "form"}, nil
+		return webhook{kind: "form", reply: twiML("")}, nil
 	}
 	s, ok := form.status(sid, word)
 	if !ok {
-		return webhook{kind: "status.other"}, nil
+		return webhook{kind: "status.other", reply: twiML("")}, nil
 	}
-	return webhook{status: s}, nil
+	s.ours(r.URL.Query())
+	return webhook{status: s, reply: twiML("")}, nil
 }
 
-// reply is TwiML; an empty one tells Twilio to say nothing.
-func (t *twilio) reply(text string) channel.Reply {
+// twiML says a text to the sender; an empty one tells Twilio to say nothing.
+func twiML(text string) channel.Reply {
 	body := []byte(xml.Header + "<Response></Response>")
 	if text != "" {
 		var escaped bytes.Buffer
@@ -98,6 +107,22 @@ func (t *twilio) reply(text string) channel.Reply {
 		body = []byte(xml.Header + "<Response><Message>" + escaped.String() + "</Message></Response>")
 	}
 	return channel.Reply{Status: http.StatusOK, ContentType: "text/xml; charset=utf-8", Body: body}
+}
+
+func (t *twilio) check(out *channel.Outgoing) error {
+	largest := twilioLargest
+	if strings.HasPrefix(out.To, whatsApp) {
+		largest = twilioLargestOnWhatsApp
+	}
+	switch {
+	case out.Attachment != nil && out.Attachment.Size > int64(largest):
+		return reject("too_large", "The file is larger than "+strconv.Itoa(largest>>20)+" MB.")
+	case out.Connection.Credentials["account_sid"] == "" || out.Connection.Credentials["auth_token"] == "":
+		return noCredentials()
+	case utf8.RuneCountInString(out.Text) > twilioLongest:
+		return reject("too_long", "The text is longer than 1600 characters.")
+	}
+	return nil
 }
 
 func (t *twilio) send(ctx context.Context, out *channel.Outgoing) (string, error) {
@@ -131,7 +156,7 @@ func (t *twilio) send(ctx context.Context, out *channel.Outgoing) (string, error
 	readErr := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&answer)
 	switch {
 	case response.StatusCode < 200 || response.StatusCode > 299:
-		return "", refusal(response, answer.Code)
+		return "", twilioRefusal(response, answer.Code)
 	case readErr != nil || !isSID(answer.SID): // a 2xx that is not Twilio's: nobody can say what happened
 		return "", &channel.Error{Class: channel.ClassRetry, Code: "unreadable_answer"}
 	}
@@ -155,9 +180,7 @@ func (t *twilio) mediaHeader(conn *channel.Connection, address *url.URL) (http.H
 type twilioForm url.Values
 
 // get a parameter, made valid UTF-8 without NUL.
-func (f twilioForm) get(name string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(url.Values(f).Get(name), "�"), "\x00", "�")
-}
+func (f twilioForm) get(name string) string { return clean(url.Values(f).Get(name)) }
 
 func (f twilioForm) first(names ...string) string {
 	for _, name := range names {
@@ -181,20 +204,25 @@ func (f twilioForm) incoming(sid string) *incoming {
 	m := &incoming{
 		sid: sid, from: f.get("From"), body: f.get("Body"),
 		optOut: strings.ToUpper(f.get("OptOutType")), profileName: f.get("ProfileName"),
+		payload:   f.first("ButtonPayload", "ListId"),
 		technical: map[string]string{},
 	}
 	if reply := f.get("OriginalRepliedMessageSid"); isSID(reply) {
 		m.replyTo = reply
 	}
-	if m.body == "" && f.get("Latitude") != "" { // a location shared on WhatsApp
-		m.body = strings.TrimSpace(f.first("Label", "Address") + " (" + f.get("Latitude") + ", " + f.get("Longitude") + ")")
+	if m.body == "" { // on WhatsApp: a button or a list's entry, or a location
+		m.body = f.first("ButtonText", "ListTitle")
+	}
+	if m.body == "" && f.get("Latitude") != "" {
+		m.body = place(f.first("Label", "Address"), f.get("Latitude"), f.get("Longitude"))
 	}
 	const most = 100 // ten times what a message may carry
 	n, _ := strconv.Atoi(f.get("NumMedia"))
 	for i := range min(n, most) {
-		place := strconv.Itoa(i)
-		if address := f.get("MediaUrl" + place); address != "" {
-			m.media = append(m.media, media{ref: place, url: address, contentType: f.get("MediaContentType" + place)})
+		item := strconv.Itoa(i)
+		contentType := f.get("MediaContentType" + item)
+		if address := f.get("MediaUrl" + item); address != "" {
+			m.media = append(m.media, media{ref: item, kind: attachmentKind(contentType), url: address, contentType: contentType})
 		}
 	}
 	for name, key := range map[string]string{"FromCity": "city", "FromState": "state", "FromZip": "zip", "FromCountry": "country"} {
@@ -203,6 +231,16 @@ func (f twilioForm) incoming(sid string) *incoming {
 		}
 	}
 	return m
+}
+
+// ours are the ids in a callback's query, which Twilio signs.
+func (s *status) ours(query url.Values) {
+	if id, err := uuid.Parse(query.Get("m")); err == nil {
+		s.messageID, s.part, s.attempt = id.String(), number(query.Get("p")), number(query.Get("a"))
+	}
+	if key, err := uuid.Parse(query.Get("k")); err == nil {
+		s.conversation = key.String()
+	}
 }
 
 // status of a message that went out (https://www.twilio.com/docs/messaging/guides/track-outbound-message-status).
@@ -238,33 +276,27 @@ func twilioClass(code int) channel.Class {
 		return channel.ClassOptedOut
 	case 63016: // WhatsApp's window of 24 hours
 		return channel.ClassWindowClosed
-	case 20429, 14107, 21611, 30001, 30008, 30017, 30022, 63018, 63038: // rates, full queues, carriers' congestion
+	case 20429, 14107, 21611, 30001, 30008, 30017, 30022, 63010, 63012, 63018, 63038: // rates, full queues, congestion, faults of WhatsApp's
 		return channel.ClassRetry
 	}
 	return channel.ClassReject
 }
 
-// refusal maps an answer that is no 2xx. Twilio took the message only with a 201, but what a broken server
-// did before it failed nobody knows.
-func refusal(response *http.Response, code int) *channel.Error {
-	e := &channel.Error{Class: twilioClass(code), Code: strconv.Itoa(code), Sentence: sentence(code)}
-	if code == 0 {
-		e.Code = "http_" + strconv.Itoa(response.StatusCode)
+func twilioRefusal(response *http.Response, code int) *channel.Error {
+	if response.StatusCode == http.StatusUnauthorized {
+		return refused(response, channel.ClassReauthorise, twilioCode(code), twilioSentence(20003))
 	}
-	switch {
-	case response.StatusCode == http.StatusUnauthorized:
-		e.Class, e.Sentence = channel.ClassReauthorise, sentence(20003)
-	case response.StatusCode == http.StatusTooManyRequests:
-		e.Class, e.NotTaken, e.RetryAfter = channel.ClassRetry, true, retryAfter(response.Header)
-	case response.StatusCode >= 500, response.StatusCode < 400, response.StatusCode == http.StatusRequestTimeout:
-		e.Class = channel.ClassRetry
-	case e.Class == channel.ClassRetry:
-		e.NotTaken, e.RetryAfter = true, retryAfter(response.Header)
-	}
-	return e
+	return refused(response, twilioClass(code), twilioCode(code), twilioSentence(code))
 }
 
-func sentence(code int) string {
+func twilioCode(code int) string {
+	if code == 0 {
+		return ""
+	}
+	return strconv.Itoa(code)
+}
+
+func twilioSentence(code int) string {
 	switch code {
 	case 20003:
 		return "Twilio no longer accepts this connection's credentials: connect the number again."
@@ -279,38 +311,7 @@ func sentence(code int) string {
 	case 21617:
 		return "The text is longer than 1600 characters."
 	case 63016:
-		return "WhatsApp allows free replies only within 24 hours of the person's last message."
+		return windowClosed
 	}
 	return ""
-}
-
-// retryAfter in seconds or as a date (RFC 9110, 10.2.3).
-func retryAfter(h http.Header) time.Duration {
-	value := h.Get("Retry-After")
-	if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 {
-		return time.Duration(min(seconds, 24*60*60)) * time.Second
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
-		return max(at.Sub(sent), 0)
-	}
-	return 0
-}
-
-// networkError tells what surely never left (the name did not resolve, nobody took the connection, or it
-// was not the provider who did) from what nobody knows.
-func networkError(err error) *channel.Error {
-	var dial *net.OpError
-	var name *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &dial) && dial.Op == "dial", errors.As(err, &name), errors.As(err, &certificate):
-		return &channel.Error{Class: channel.ClassRetry, Code: "unreachable", NotTaken: true}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return &channel.Error{Class: channel.ClassRetry, Code: "timeout"}
-	}
-	return &channel.Error{Class: channel.ClassRetry, Code: "no_answer"}
 }

@@ -69,5 +69,7 @@ func TestAProviderThatIsNotKnownIsRefused(t *testing.T) {
 
 func TestConfigNamesTheSetting(t *testing.T) {
 	require.NoError(t, DefaultConfig().Validate())
-	assert.ErrorContains(t, (&Config{TwilioURL: "api.twilio.com"}).Validate(), "TRIBUTARY_SMS_TWILIO_URL")
+	err := (&Config{TwilioURL: "api.twilio.com", VonageURL: "ftp://api.nexmo.com"}).Validate()
+	assert.ErrorContains(t, err, "TRIBUTARY_SMS_TWILIO_URL")
+	assert.ErrorContains(t, err, "TRIBUTARY_SMS_VONAGE_URL")
 }

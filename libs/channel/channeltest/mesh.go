@@ -108,7 +108,7 @@ func surroundings(t *testing.T, kit Kit, s sample, log *bytes.Buffer) *ingresste
 	ref := kit.request(s).Ref
 	if kit.Features.Ref == "connection" {
 		credentials := map[string]string{}
-		for i, name := range kit.Features.SignedWith {
+		for i, name := range kit.Features.For(kit.Settings).SignedWith {
 			credentials[name] = []string{NewSecret, OldSecret, OldSecret}[min(i, 2)]
 		}
 		m.Accounts.AddConnection(&pb.Connection{
