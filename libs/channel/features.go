@@ -54,14 +54,19 @@ type Provider struct {
 	Credentials []string `yaml:"credentials"`
 	Optional    []string `yaml:"optional_credentials"`
 	SignedWith  []string `yaml:"signed_with"`
+	// TextLimit, where it is not the channel's.
+	TextLimit int `yaml:"text_limit"`
 	// WithoutSettings are those of the channel that a connection of this provider can't have.
 	WithoutSettings []string `yaml:"without_settings"`
 }
 
-// For are the features of a connection with these settings: its provider's credentials and settings.
+// For are the features of a connection with these settings: its provider's credentials, settings and limit.
 func (f Features) For(settings map[string]string) Features {
 	if p, ok := f.Providers[settings["provider"]]; ok {
 		f.Credentials, f.Optional, f.SignedWith = p.Credentials, p.Optional, p.SignedWith
+		if p.TextLimit > 0 {
+			f.TextLimit = p.TextLimit
+		}
 		f.Settings = maps.Clone(f.Settings)
 		for _, name := range p.WithoutSettings {
 			delete(f.Settings, name)

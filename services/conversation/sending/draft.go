@@ -101,6 +101,9 @@ func (s *Sending) Draft(ctx context.Context, workspace, conversation string) (*D
 	if d.features, known = channel.Lookup(d.conversation.Channel); !known {
 		return nil, problem.Conflict("the channel of this conversation is not installed")
 	}
+	if conn, ok := s.connections.Get(d.conversation.Connection); ok {
+		d.features = d.features.For(conn.GetSettings())
+	}
 	if d.Subject, err = s.subject(ctx, d.conversation, keyID); err != nil {
 		return nil, err
 	}
