@@ -57,12 +57,14 @@ func TestProvidersOfAChannelDiffer(t *testing.T) {
 		require.Equal(t, []string{"account_sid", "auth_token"}, twilio.Credentials)
 		require.Equal(t, []string{"auth_token", "previous_auth_token"}, twilio.SignedWith)
 		require.Empty(t, twilio.SettingFault("help_reply", "Call 123"))
+		require.Equal(t, 1600, twilio.TextLimit)
 	}
 	vonage := sms.For(map[string]string{"provider": "vonage"})
 	require.Equal(t, []string{"application_id", "private_key", "signature_secret"}, vonage.Credentials)
 	require.Equal(t, []string{"signature_secret", "previous_signature_secret"}, vonage.SignedWith)
 	require.Equal(t, "is not known", vonage.SettingFault("help_reply", "Call 123"), "Vonage could not be told it")
 	require.Empty(t, vonage.SettingFault("messages_per_second", "10"))
+	require.Equal(t, 1000, vonage.TextLimit)
 	require.Empty(t, sms.SettingFault("help_reply", "Call 123"), "the channel's own are as they were")
 
 	sms.Providers = map[string]channel.Provider{"x": {Credentials: []string{"a"}, SignedWith: []string{"a"}, WithoutSettings: []string{"colour"}}}
