@@ -1,5 +1,6 @@
 // Command generate spreads services/*/channel.yaml to where the rest of the mesh reads it: the features
-// in libs/channel, the list of services in standalone, and go.work. Run it in the repository's root.
+// in libs/channel, the list of services in standalone, go.work, and the channels of chart and compose. Run it in
+// the repository's root.
 package main
 
 import (
@@ -53,6 +54,7 @@ func generate(root string) error {
 		write(root, "libs/channel/features_gen.go", featuresFile, channels),
 		write(root, "services/standalone/services_gen.go", servicesFile, services),
 		write(root, "go.work", workFile, modules),
+		deployed(root, channels),
 	)
 }
 
