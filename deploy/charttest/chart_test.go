@@ -2,6 +2,7 @@ package charttest
 
 import (
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,10 +22,17 @@ import (
 	"tributary.dev/libs/channel"
 )
 
-// TestTheChart renders with several values, and holds what comes of each to the mesh.
-func TestTheChart(t *testing.T) {
-	h := findHelm(t)
+// TestTheMeshInstalled by chart and by compose.
+func TestTheMeshInstalled(t *testing.T) {
 	binaries := buildServices(t)
+	t.Run("chart", func(t *testing.T) { requireChart(t, binaries) })
+	t.Run("compose", func(t *testing.T) { requireCompose(t, binaries) })
+}
+
+// requireChart renders with several values, and holds what comes of each to the mesh.
+func requireChart(t *testing.T, binaries binaries) {
+	h := findHelm(t)
+	partitions := map[string]int{"defaults": app.Defaults().Kafka.Partitions, "everything": 64, "one": 4}
 	for _, name := range []string{"defaults", "everything", "one"} {
 		t.Run(name, func(t *testing.T) {
 			values := filepath.Join("testdata", name+".yaml")
@@ -43,6 +51,8 @@ func TestTheChart(t *testing.T) {
 					requireReached(t, r, w)
 					env := environment(t, w)
 					requireKnown(t, w.service(), env)
+					requireShared(t, w.service(), env)
+					requireMesh(t, r, w, env, partitions[name])
 					binaries.requireTaken(t, w.service(), env)
 				})
 			}
@@ -234,6 +244,31 @@ func requireStop(t *testing.T, w workload) {
 	}
 }
 
+// requireMesh wants services to find each other, and topics as the design has them where values say nothing else.
+func requireMesh(t *testing.T, r rendered, w workload, env map[string]string, partitions int) {
+	t.Helper()
+	if got := env["TRIBUTARY_KAFKA_PARTITIONS"]; got != strconv.Itoa(partitions) {
+		t.Errorf("topics of %s partitions, want %d", got, partitions)
+	}
+	host, port, err := net.SplitHostPort(env["TRIBUTARY_REGISTRY_ADDRESS"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.service() == "privacy" { // which asks itself, ready or not
+		if host != "127.0.0.1" || env["TRIBUTARY_REGISTRY_LISTEN"] != ":"+port {
+			t.Errorf("it listens at %s and asks at %s:%s", env["TRIBUTARY_REGISTRY_LISTEN"], host, port)
+		}
+		return
+	}
+	s, ok := r.services[host]
+	if !ok || s.Labels["app.kubernetes.io/component"] != "privacy" || !slices.ContainsFunc(s.Spec.Ports, func(p core.ServicePort) bool { return strconv.Itoa(int(p.Port)) == port }) {
+		t.Errorf("no Service leads to the key registry at %s:%s", host, port)
+	}
+	if name := env["TRIBUTARY_REGISTRY_TLS_SERVER_NAME"]; (env["TRIBUTARY_REGISTRY_TLS"] == "true") != (name == host) {
+		t.Errorf("the registry's certificate is to be for %q, it is reached as %s", name, host)
+	}
+}
+
 // requireVolumes wants each mount to have its volume, and what must outlive a pod to lie on one that does.
 func requireVolumes(t *testing.T, r rendered, w workload) {
 	t.Helper()
@@ -296,7 +331,7 @@ func requireVolumes(t *testing.T, r rendered, w workload) {
 			t.Errorf("volumes go with replicas: %v", keep)
 		}
 	}
-	if w.service() == "connect" && mounts[app.Defaults().Data] == "" && mounts["/var/lib/tributary/data/api-key"] != "owner-key" {
+	if w.service() == "connect" && mounts["/var/lib/tributary/data/api-key"] != "owner-key" {
 		t.Error("the first owner's key would go with the pod")
 	}
 }

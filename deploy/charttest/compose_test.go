@@ -19,8 +19,8 @@ import (
 	"tributary.dev/libs/channel"
 )
 
-// TestCompose reads compose.yaml as compose does, with secrets as deploy/compose/secrets makes them.
-func TestCompose(t *testing.T) {
+// requireCompose reads compose.yaml as compose does, with secrets as deploy/compose/secrets makes them.
+func requireCompose(t *testing.T, binaries binaries) {
 	secrets := madeSecrets(t)
 	p := project(t, secrets)
 	want := append(serviceNames(t), "front", "kafka", "postgres")
@@ -28,7 +28,6 @@ func TestCompose(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(p.Services)); !slices.Equal(got, want) {
 		t.Fatalf("services %v, want %v", got, want)
 	}
-	binaries := buildServices(t)
 	for _, name := range serviceNames(t) {
 		t.Run(name, func(t *testing.T) {
 			s := p.Services[name]
@@ -37,6 +36,7 @@ func TestCompose(t *testing.T) {
 				env[setting] = *value
 			}
 			requireKnown(t, name, env)
+			requireShared(t, name, env)
 			binaries.requireTaken(t, name, env)
 			requireContainer(t, p, s, env)
 			if token := env["TRIBUTARY_REGISTRY_TOKEN"]; !strings.Contains(","+*p.Services["privacy"].Environment["TRIBUTARY_REGISTRY_TOKENS"]+",", ","+name+":"+token+",") {

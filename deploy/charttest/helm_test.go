@@ -4,6 +4,7 @@ package charttest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -147,8 +149,14 @@ func decode[T any, P interface {
 	*T
 	meta.Object
 }](document string, into map[string]T) error {
+	text, err := yaml.YAMLToJSONStrict([]byte(document))
+	if err != nil {
+		return err
+	}
 	var object T
-	if err := yaml.UnmarshalStrict([]byte(document), &object); err != nil {
+	// As the API server reads it: a field's name is its case, too.
+	unknown, err := json.UnmarshalStrict(text, &object)
+	if err = errors.Join(append(unknown, err)...); err != nil {
 		return err
 	}
 	o := P(&object)

@@ -58,6 +58,33 @@ func environment(t *testing.T, w workload) map[string]string {
 	return env
 }
 
+// requireShared wants what replicas of a service, and services, must share (docs/operations.md). A service starts
+// without: it then has a secret or a database of its own, or the registry knows nobody.
+func requireShared(t *testing.T, service string, env map[string]string) {
+	t.Helper()
+	need := []string{"TRIBUTARY_SECRET", "TRIBUTARY_KAFKA_BROKERS", "TRIBUTARY_REGISTRY_ADDRESS"}
+	if !isChannel(service) {
+		need = append(need, "TRIBUTARY_DATABASE_URL")
+	}
+	if service == "privacy" {
+		need = append(need, "TRIBUTARY_REGISTRY_LISTEN", "TRIBUTARY_REGISTRY_KEYSTORE")
+	}
+	for _, name := range need {
+		if env[name] == "" {
+			t.Errorf("%s is not set", name)
+		}
+	}
+	either := func(token, certificate string) {
+		if (env[token] == "") == (env[certificate] == "") {
+			t.Errorf("either %s or %s, not %q and %q", token, certificate, env[token], env[certificate])
+		}
+	}
+	either("TRIBUTARY_REGISTRY_TOKEN", "TRIBUTARY_REGISTRY_TLS_CERT")
+	if service == "privacy" {
+		either("TRIBUTARY_REGISTRY_TOKENS", "TRIBUTARY_REGISTRY_SERVICES")
+	}
+}
+
 // requireKnown wants every setting to be one of the service's, as its README and docs/operations.md list them.
 func requireKnown(t *testing.T, service string, env map[string]string) {
 	t.Helper()
@@ -85,13 +112,9 @@ type binaries struct{ folder, certificate, key string }
 func buildServices(t *testing.T) binaries {
 	t.Helper()
 	b := binaries{folder: t.TempDir()}
-	commands, err := filepath.Glob(filepath.Join(root, "services", "*", "cmd", "*"))
-	if err != nil || len(commands) == 0 {
-		t.Fatal("no commands: ", err)
-	}
 	args := []string{"build", "-o", b.folder}
-	for _, c := range commands {
-		args = append(args, "./"+filepath.ToSlash(strings.TrimPrefix(c, root+string(filepath.Separator))))
+	for _, s := range serviceNames(t) {
+		args = append(args, "./services/"+s+"/cmd/"+s)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = root
