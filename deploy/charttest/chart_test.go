@@ -152,6 +152,7 @@ func requireWorkloads(t *testing.T, r rendered, want []string) {
 		if !ok || w.replicas != nil {
 			t.Errorf("HorizontalPodAutoscaler %s scales nothing, or what has replicas of its own", name)
 		}
+		//nolint:misspell // Kubernetes' spelling
 		if _, ok := r.stateful[s.Spec.ScaleTargetRef.Name]; ok && (s.Spec.Behavior == nil || *s.Spec.Behavior.ScaleDown.SelectPolicy != "Disabled") {
 			t.Errorf("HorizontalPodAutoscaler %s takes replicas away that have volumes", name)
 		}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +13,12 @@ import (
 	"tributary.dev/libs/channel"
 )
 
-// deployed spreads the channels to the chart, whose templates range over them, and to what compose reads.
+// deployed spreads the channels to the chart, whose templates range over them, and to what compose reads, where they
+// are.
 func deployed(root string, channels []channel.Features) error {
+	if _, err := os.Stat(filepath.Join(root, "charts")); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err := write(root, "charts/tributary/files/channels.yaml", chartFile, channels); err != nil {
 		return err
 	}

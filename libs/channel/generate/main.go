@@ -1,6 +1,5 @@
 // Command generate spreads services/*/channel.yaml to where the rest of the mesh reads it: the features
-// in libs/channel, the list of services in standalone, go.work, and the channels of chart and compose. Run it in
-// the repository's root.
+// in libs/channel, the list of services in standalone, and go.work. Run it in the repository's root.
 package main
 
 import (
@@ -51,10 +50,10 @@ func generate(root string) error {
 	}
 	slices.Sort(modules)
 	return errors.Join(
+		deployed(root, channels),
 		write(root, "libs/channel/features_gen.go", featuresFile, channels),
 		write(root, "services/standalone/services_gen.go", servicesFile, services),
 		write(root, "go.work", workFile, modules),
-		deployed(root, channels),
 	)
 }
 
