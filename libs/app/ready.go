@@ -36,14 +36,14 @@ func ready(ctx context.Context, listen string, stdout io.Writer) error {
 	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
 		host = "127.0.0.1"
 	}
-	//bound:timeout asking a service by its own command whether it is ready | {} | it counts as not ready
-	ctx, cancel := context.WithTimeout(ctx, readyWithin)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	//bound:timeout asking a service by its own command whether it is ready | {} | it counts as not ready
+	client := &http.Client{Timeout: readyWithin}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
