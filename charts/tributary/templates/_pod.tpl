@@ -73,6 +73,9 @@ spec:
         {{- if ne $v.registry.tls "off" }}
         - {name: registry-tls, mountPath: /etc/tributary/registry, readOnly: true}
         {{- end }}
+        {{- range $cfg.secretFiles }}
+        - {name: {{ .secretName }}, mountPath: {{ .mountPath }}, readOnly: true}
+        {{- end }}
         {{- if $mutual }}
         - {name: registry-client, mountPath: /etc/tributary/registry-client, readOnly: true}
         {{- end }}
@@ -114,6 +117,16 @@ spec:
           {{- if eq $s.name "privacy" }}
           - {key: tls.crt, path: tls.crt}
           - {key: tls.key, path: tls.key}
+          {{- end }}
+    {{- end }}
+    {{- range $cfg.secretFiles }}
+    - name: {{ .secretName }}
+      secret:
+        secretName: {{ .secretName }}
+        defaultMode: 0440
+        items:
+          {{- range .keys }}
+          - {key: {{ . }}, path: {{ . }}}
           {{- end }}
     {{- end }}
     {{- if $mutual }}

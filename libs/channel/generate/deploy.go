@@ -41,6 +41,9 @@ func replacePart(file, name, text string, channels []channel.Features) error {
 	var made bytes.Buffer
 	t, err := template.New(name).Funcs(template.FuncMap{
 		"upper": func(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) },
+		// Of the time that stopping may take, four fifths are for the calls under way; the chart reckons alike.
+		"stop": func(longestCall int) int { return longestCall*5/4 + 13 },
+		"add":  func(a, b int) int { return a + b },
 	}).Parse(text)
 	if err != nil {
 		return err
@@ -81,9 +84,11 @@ const composeChannels = `{{range .}}  {{.Name}}:
     <<: *channel
     image: tributary/{{.Name}}:0.1.0
     build: {context: .., dockerfile: deploy/Dockerfile, args: {SERVICE: {{.Name}}}}
+    stop_grace_period: {{add (stop .LongestCall) 10}}s
     environment:
       <<: [*common, *channel-settings]
       TRIBUTARY_REGISTRY_TOKEN: ${{"{"}}{{upper .Name}}_REGISTRY_TOKEN:?}
+      TRIBUTARY_STOP_TIMEOUT: {{stop .LongestCall}}s
     volumes: ["{{.Name}}:/var/lib/tributary/data", "bucket:/var/lib/tributary/bucket"]
 {{end}}`
 
