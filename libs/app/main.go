@@ -33,6 +33,9 @@ func Main(s Service) {
 
 // Process is Main with everything from outside given; it returns the exit code.
 func Process(ctx context.Context, s Service, args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && args[0] == "ready" {
+		return askReady(ctx, s, environ, stdout, stderr)
+	}
 	if len(args) > 0 {
 		return usage(s, args, stdout, stderr)
 	}
@@ -83,10 +86,10 @@ func PrintFaults(w io.Writer, name string, err error) {
 
 func usage(s Service, args []string, stdout, stderr io.Writer) int {
 	if args[0] != "help" && args[0] != "-h" && args[0] != "-help" && args[0] != "--help" {
-		_, _ = fmt.Fprintf(stderr, "%s takes its settings from the environment and no arguments; %s help lists them\n", s.Name, s.Name)
+		_, _ = fmt.Fprintf(stderr, "%s takes its settings from the environment and no arguments but ready and help; %s help lists them\n", s.Name, s.Name)
 		return ExitConfig
 	}
 	common := Defaults()
-	_, _ = fmt.Fprintf(stdout, "%s takes its settings from the environment:\n\n%s\nCommon to all services:\n\n%s", s.Name, Docs(s), Table(&common))
+	_, _ = fmt.Fprintf(stdout, "%[1]s takes its settings from the environment; %[1]s ready asks one that runs whether it is ready (exit 0).\n\n%[2]s\nCommon to all services:\n\n%[3]s", s.Name, Docs(s), Table(&common))
 	return ExitOK
 }

@@ -50,6 +50,7 @@ func generate(root string) error {
 	}
 	slices.Sort(modules)
 	return errors.Join(
+		deployed(root, channels),
 		write(root, "libs/channel/features_gen.go", featuresFile, channels),
 		write(root, "services/standalone/services_gen.go", servicesFile, services),
 		write(root, "go.work", workFile, modules),
