@@ -63,20 +63,21 @@ func (n *normaliser) echo(m *message) {
 
 // postback is a button or a menu's entry that a person used: a message that says what stood on it.
 func (n *normaliser) postback(p *postback) {
-	mid := p.MID
+	mid, key := p.MID, "postback:"+p.MID
 	if !isMID(mid) { // before Graph API v8 it had none
 		if n.at.IsZero() {
 			n.fault("postback")
 			return
 		}
 		mid = n.secretly("postback", n.stamp())
+		key = mid
 	}
 	payload := p.Payload
 	if payload == "" && p.Referral != nil {
 		payload = p.Referral.Ref
 	}
 	n.add(channel.Event{
-		Type: channel.TypeMessage, SourceType: "postback", Key: "postback:" + mid,
+		Type: channel.TypeMessage, SourceType: "postback", Key: key,
 		Author: n.person, Contact: n.person, ExternalID: mid,
 		Content: &channel.Content{Text: p.Title, Payload: payload}, Technical: p.Referral.technical(),
 	})

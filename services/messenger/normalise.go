@@ -187,7 +187,7 @@ func (n *normaliser) delivery(kind string, status channel.Status, d *delivery) {
 	if !through.IsZero() {
 		named = true
 		n.add(channel.Event{
-			Type: channel.TypeReceipt, SourceType: kind, Key: n.secretly(kind, strconv.FormatInt(through.UnixMilli(), 10)),
+			Type: channel.TypeReceipt, SourceType: kind, Key: n.secretly(kind+".through", strconv.FormatInt(through.UnixMilli(), 10)),
 			Contact: n.person, Receipt: &channel.Receipt{Status: status, Through: through},
 		})
 	}
