@@ -143,7 +143,7 @@ func (a *Adapter) do(ctx context.Context, conn *channel.Connection, method, targ
 	var refused struct {
 		Error *graphError `json:"error"`
 	}
-	if decodeObject(data, &refused) == nil && refused.Error != nil {
+	if decodeObject(data, &refused) == nil && refused.Error != nil && refused.Error.Code != 0 {
 		return refused.Error.mapped(response)
 	}
 	switch {
