@@ -130,8 +130,10 @@ type outboundMessage struct {
 }
 
 type outboundAttachment struct {
-	Type    string            `json:"type"`
-	Payload map[string]string `json:"payload"`
+	Type    string `json:"type"`
+	Payload struct {
+		URL string `json:"url,omitempty"`
+	} `json:"payload"`
 }
 
 // post sends a text or what lies at an address as JSON, and a file of ours, where the mesh has no public address, as a
@@ -142,9 +144,9 @@ func (a *Adapter) post(ctx context.Context, out *channel.Outgoing, m outbound, a
 	if file == nil {
 		return a.call(ctx, out.Connection, target, jsonBody(m), answer)
 	}
-	m.Message.Attachment = &outboundAttachment{Type: assetType(file.ContentType), Payload: map[string]string{}}
+	m.Message.Attachment = &outboundAttachment{Type: assetType(file.ContentType)}
 	if file.URL != "" {
-		m.Message.Attachment.Payload["url"] = file.URL
+		m.Message.Attachment.Payload.URL = file.URL
 		return a.call(ctx, out.Connection, target, jsonBody(m), answer)
 	}
 	content, err := file.Open(ctx)
