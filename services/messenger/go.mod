@@ -12,6 +12,7 @@ replace (
 require (
 	github.com/go-json-experiment/json v1.27.2
 	github.com/stretchr/testify v1.12.1
+	pgregory.net/rapid v1.3.0
 	tributary.dev/libs v0.0.0
 )
 

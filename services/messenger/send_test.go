@@ -199,7 +199,9 @@ func (broken) Read([]byte) (int, error) { return 0, errors.New("bucket broke") }
 
 func TestMetasRefusalsAreMappedOnce(t *testing.T) {
 	closed := func(c channel.Class, code string) channel.Error { return channel.Error{Class: c, Code: code} }
-	again := func(code string) channel.Error { return channel.Error{Class: channel.ClassRetry, Code: code, NotTaken: true} }
+	again := func(code string) channel.Error {
+		return channel.Error{Class: channel.ClassRetry, Code: code, NotTaken: true}
+	}
 	for name, c := range map[string]struct {
 		refused standin.GraphError
 		want    channel.Error // without its sentence
