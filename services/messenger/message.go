@@ -107,7 +107,8 @@ func (r *referral) technical() map[string]string {
 		return nil
 	}
 	return told(map[string]string{
-		"referral_ref": r.Ref, "referral_source": r.Source, "referral_type": r.Type, "referral_ad": string(r.AdID), "referral_uri": r.RefererURI,
+		"referral_ref": r.Ref, "referral_source": r.Source, "referral_type": r.Type, "referral_uri": r.RefererURI,
+		"referral_ad": string(r.AdID), "referral_ad_title": r.Ad.Title, "referral_product": string(r.Product.ID),
 	})
 }
 

@@ -136,6 +136,12 @@ type referral struct {
 	Type       string `json:"type"`
 	AdID       loose  `json:"ad_id"`
 	RefererURI string `json:"referer_uri"`
+	Product    struct {
+		ID loose `json:"id"`
+	} `json:"product"`
+	Ad struct {
+		Title string `json:"ad_title"`
+	} `json:"ads_context_data"`
 }
 
 type reaction struct {
