@@ -136,8 +136,8 @@ type outboundAttachment struct {
 	} `json:"payload"`
 }
 
-// post sends a text or what lies at an address as JSON, and a file of ours, where the mesh has no public address, as a
-// form with it.
+// post sends a text, or a file by its address, as JSON; where the mesh has no address that Meta could fetch from, the
+// file itself, in a form.
 func (a *Adapter) post(ctx context.Context, out *channel.Outgoing, m outbound, answer any) error {
 	target := "/" + out.Connection.ExternalID + "/messages"
 	file := out.Attachment
@@ -145,7 +145,7 @@ func (a *Adapter) post(ctx context.Context, out *channel.Outgoing, m outbound, a
 		return a.call(ctx, out.Connection, target, jsonBody(m), answer)
 	}
 	m.Message.Attachment = &outboundAttachment{Type: assetType(file.ContentType)}
-	if file.URL != "" {
+	if strings.HasPrefix(file.URL, "https://") { // Meta fetches from no other
 		m.Message.Attachment.Payload.URL = file.URL
 		return a.call(ctx, out.Connection, target, jsonBody(m), answer)
 	}

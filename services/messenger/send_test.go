@@ -148,7 +148,9 @@ func TestTheWindowAtItsEdges(t *testing.T) {
 func TestAFileGoesByItsAddressOrAsItself(t *testing.T) {
 	for contentType, kind := range map[string]string{"image/png": "image", "audio/mp3": "audio", "video/mp4": "video", "application/pdf": "file", "": "file"} {
 		g, a := graphUp(t)
-		_, err := a.Send(t.Context(), withFile(text(""), "naïve \"x\".bin", contentType, "the bytes"))
+		out := withFile(text(""), "naïve \"x\".bin", contentType, "the bytes")
+		out.Attachment.URL = "http://127.0.0.1:8080/media/messenger/abc" // what a mesh without a public address has
+		_, err := a.Send(t.Context(), out)
 		require.NoError(t, err)
 		p := g.Posts()[0]
 		assert.Equal(t, kind, p.AttachmentType)
@@ -157,7 +159,7 @@ func TestAFileGoesByItsAddressOrAsItself(t *testing.T) {
 		assert.Empty(t, p.URL)
 		assert.Contains(t, p.Metadata, "0196b1b2-0000-8000-8000-000000000001")
 
-		out := withFile(text(""), "x.bin", contentType, "the bytes")
+		out = withFile(text(""), "x.bin", contentType, "the bytes")
 		out.Attachment.URL = "https://mesh.example/media/messenger/abc"
 		_, err = a.Send(t.Context(), out)
 		require.NoError(t, err)
