@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"tributary.dev/deploy/mesh"
+	"tributary.dev/libs/channel"
 )
 
 // idle is what processes use that have nothing to do: each service's, and the one that is all of them.
 func idle(ctx context.Context, e *env) (figures []figure, err error) {
-	w, err := e.newWorld(ctx)
+	w, err := e.newWorld(ctx, append(channel.Names(), "conversation", "privacy", "connect")...)
 	if err != nil {
 		return nil, err
 	}

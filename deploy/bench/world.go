@@ -22,8 +22,14 @@ type world struct {
 	connection string
 }
 
-// newWorld starts one of each service named, or of all; connect must be among them. close it.
+// backbone is what carries Slack's messages, with a second channel beside it.
+var backbone = []string{"conversation", "privacy", "connect", "slack", "sms"}
+
+// newWorld starts one of each service named, or of the backbone; connect must be among them. close it.
 func (e *env) newWorld(ctx context.Context, only ...string) (w *world, err error) {
+	if len(only) == 0 {
+		only = backbone
+	}
 	w = &world{}
 	defer func() {
 		if err != nil {

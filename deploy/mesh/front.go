@@ -50,7 +50,7 @@ const (
 func newFront(l net.Listener, processes []*Process) (*front, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &front{pools: map[string]*pool{}, stop: stop}
-	for _, s := range services {
+	for _, s := range services() {
 		f.pools[s.name] = &pool{}
 	}
 	// A connection for each request: on one that is kept a request may meet its end, and be sent again unseen.
@@ -71,7 +71,7 @@ func newFront(l net.Listener, processes []*Process) (*front, error) {
 		f.looking.Go(func() { f.look(ctx, r) })
 	}
 	mux := http.NewServeMux()
-	for i, s := range services {
+	for i, s := range services() {
 		to := f.to(s.name)
 		for _, path := range s.paths {
 			mux.Handle(path, to)

@@ -20,6 +20,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // makes the databases
 
 	"tributary.dev/libs/bus/bustest"
+	"tributary.dev/libs/channel"
 	"tributary.dev/libs/wire"
 )
 
@@ -35,16 +36,23 @@ type realParts struct {
 // databases of the services.
 var databases = []string{"conversation", "connect", "registry", "privacy"}
 
-// services and the paths that the front sends to each; the first also gets the rest.
-var services = []struct {
+// service is a process of its own, and the paths that the front sends to it.
+type service struct {
 	name  string
 	paths []string
-}{
-	{"conversation", nil},
-	{"privacy", []string{"/v1/privacy/"}},
-	{"connect", []string{"/v1/apps", "/v1/connections", "/v1/keys", "/v1/workspaces", "/v1/members"}},
-	{"slack", []string{"/webhooks/slack/", "/media/slack/"}},
-	{"sms", []string{"/webhooks/sms/", "/media/sms/"}},
+}
+
+// services of a mesh; the first also gets the rest of the paths.
+func services() []service {
+	all := []service{
+		{"conversation", nil},
+		{"privacy", []string{"/v1/privacy/"}},
+		{"connect", []string{"/v1/apps", "/v1/connections", "/v1/keys", "/v1/workspaces", "/v1/members", "/connect/"}},
+	}
+	for _, name := range channel.Names() {
+		all = append(all, service{name, []string{"/webhooks/" + name + "/", "/media/" + name + "/"}})
+	}
+	return all
 }
 
 // registryService is the one that has the key registry.
@@ -97,9 +105,10 @@ func (m *Mesh) planReal(env map[string]string) (err error) {
 
 // plan makes a process for each service and replica, with settings of its own.
 func (m *Mesh) plan(env map[string]string) {
-	tokens := make([]string, len(services))
+	all := services()
+	tokens := make([]string, len(all))
 	keeper := random()
-	for i, s := range services {
+	for i, s := range all {
 		token := random()
 		tokens[i] = s.name + ":" + token
 		if len(m.cfg.Only) > 0 && !slices.Contains(m.cfg.Only, s.name) {

@@ -66,6 +66,7 @@ func (s scenario) config(ctx context.Context, o options) (mesh.Config, error) {
 		return cfg, nil
 	}
 	cfg.Replicas, cfg.Wires = s.ground.replicas, s.ground.wires
+	cfg.Only = []string{"conversation", "privacy", "connect", "slack", "sms"} // the scenarios' channels
 	if !s.ground.own {
 		return cfg, nil
 	}

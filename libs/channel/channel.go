@@ -169,6 +169,8 @@ type Event struct {
 	IDTime time.Time
 	// Order in microseconds; 0 where the provider gives none (the time of receipt then counts).
 	Order int64
+	// SignedAt is the time that the provider signed of this event alone, where Result.SignedAt is too coarse.
+	SignedAt time.Time
 	// SourceType is the provider's own type.
 	SourceType string
 	// Outbound: sent by the connection's side elsewhere than through the mesh.

@@ -120,7 +120,7 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 			default:
 				known = append(known, item{
 					Workspace: conn.GetWorkspaceId(), Connection: conn.GetId(), Event: legible(e),
-					ReceivedAt: received, SignedAt: result.SignedAt, Trace: traced,
+					ReceivedAt: received, SignedAt: signedAt(e, result), Trace: traced,
 				})
 			}
 		}
@@ -139,6 +139,14 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 	known, unknown = items(unknown)
 	in.metrics.add(ctx, in.metrics.unconnected, len(unknown), reason("unknown"))
 	return in.deliver(ctx, known)
+}
+
+// signedAt is the time that the provider signed of an event.
+func signedAt(e channel.Event, result channel.Result) time.Time {
+	if !e.SignedAt.IsZero() {
+		return e.SignedAt
+	}
+	return result.SignedAt
 }
 
 // source is what a ref names.

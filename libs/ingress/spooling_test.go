@@ -248,6 +248,18 @@ func TestAPersonErasedMeanwhileStaysErased(t *testing.T) {
 		require.Equal(t, pb.EventType_EVENT_TYPE_ERASED, events[len(events)-1].GetType())
 		require.Equal(t, made, m.Registry.Subjects())
 	})
+	t.Run("one that was signed at its own time, beside another's", func(t *testing.T) {
+		old, other := direct("a1", "signed"), direct("a1", "other")
+		old.SignedAt = time.Now().Add(-time.Hour)
+		other.Author, other.Contact = &channel.Identity{Kind: "courier_user", Value: "another"}, nil
+		other.SignedAt, other.Thread = time.Now().Add(-time.Hour), channel.Thread{ID: "g", Group: true}
+		require.Equal(t, http.StatusOK, post(t, m, old, other))
+		events := m.Publisher.Events(t)
+		require.Equal(t, pb.EventType_EVENT_TYPE_ERASED, events[len(events)-2].GetType())
+		require.Equal(t, pb.EventType_EVENT_TYPE_MESSAGE, events[len(events)-1].GetType())
+		made++
+		require.Equal(t, made, m.Registry.Subjects())
+	})
 	t.Run("who writes again is new", func(t *testing.T) {
 		require.Equal(t, http.StatusOK, post(t, m, direct("a1", "new")))
 		require.Equal(t, made+1, m.Registry.Subjects())

@@ -9,6 +9,7 @@ replace (
 	tributary.dev/proto => ../../proto
 	tributary.dev/services/connect => ../connect
 	tributary.dev/services/conversation => ../conversation
+	tributary.dev/services/messenger => ../messenger
 	tributary.dev/services/privacy => ../privacy
 	tributary.dev/services/slack => ../slack
 	tributary.dev/services/sms => ../sms
@@ -22,6 +23,7 @@ require (
 	tributary.dev/proto v0.0.0
 	tributary.dev/services/connect v0.0.0
 	tributary.dev/services/conversation v0.0.0
+	tributary.dev/services/messenger v0.0.0
 	tributary.dev/services/privacy v0.0.0
 	tributary.dev/services/slack v0.0.0
 	tributary.dev/services/sms v0.0.0

@@ -39,6 +39,13 @@ var ownBad = map[string]map[string]string{
 		"TRIBUTARY_REGISTRY_TOKEN=":               "TRIBUTARY_REGISTRY_TOKEN: is required",
 		"TRIBUTARY_SLACK_API_URL=canary":          "TRIBUTARY_SLACK_API_URL: must be an absolute",
 	},
+	"messenger": {
+		"TRIBUTARY_KEEPER_URL=":                         "TRIBUTARY_KEEPER_URL: is required",
+		"TRIBUTARY_BUCKET_URL=":                         "TRIBUTARY_BUCKET_URL: is required",
+		"TRIBUTARY_REGISTRY_TOKEN=":                     "TRIBUTARY_REGISTRY_TOKEN: is required",
+		"TRIBUTARY_MESSENGER_GRAPH_URL=ftp://canary":    "TRIBUTARY_MESSENGER_GRAPH_URL: must be an absolute",
+		"TRIBUTARY_MESSENGER_GRAPH_VERSION=canary/../x": "TRIBUTARY_MESSENGER_GRAPH_VERSION: must be like",
+	},
 	"sms": {
 		"TRIBUTARY_KEEPER_URL=":                 "TRIBUTARY_KEEPER_URL: is required",
 		"TRIBUTARY_BUCKET_URL=":                 "TRIBUTARY_BUCKET_URL: is required",
