@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tributary.dev/deploy/mesh"
+	"tributary.dev/deploy/providers"
 	"tributary.dev/libs/channel/standin"
 )
 
@@ -28,6 +29,7 @@ type story struct {
 	api    *mesh.Client
 	slack  *standin.Slack
 	twilio *standin.Twilio
+	others []providers.Provider
 	data   string
 	began  time.Time
 
@@ -56,7 +58,11 @@ func newStory(bin, parts, data string) (s *story, err error) {
 		map[string]standin.Media{"kleid.jpg": {ContentType: "image/jpeg", Data: append([]byte{0xff, 0xd8, 0xff, 0xe0}, s.picture...)}}); err != nil {
 		return s, err
 	}
-	s.mesh, err = mesh.New(mesh.Config{Bin: bin, Data: data, Real: parts == "real", Settings: map[string]string{
+	if err = s.startOthers(); err != nil {
+		return s, err
+	}
+	settings := providers.Settings(s.others)
+	maps.Copy(settings, map[string]string{
 		"TRIBUTARY_CACHE_TTL":            "2s",
 		"TRIBUTARY_SLACK_API_URL":        s.slack.APIURL(),
 		"TRIBUTARY_SMS_TWILIO_URL":       s.twilio.URL,
@@ -64,7 +70,8 @@ func newStory(bin, parts, data string) (s *story, err error) {
 		"TRIBUTARY_REGISTRY_SWEEP_AFTER": "8s",
 		"TRIBUTARY_REGISTRY_UPKEEP":      "1s",
 		"TRIBUTARY_LOG_LEVEL":            "debug",
-	}})
+	})
+	s.mesh, err = mesh.New(mesh.Config{Bin: bin, Data: data, Real: parts == "real", Settings: settings})
 	return s, err
 }
 
@@ -81,7 +88,7 @@ func (s *story) close() error {
 	if s.twilio != nil {
 		errs = append(errs, s.twilio.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, providers.Close(s.others))...)
 }
 
 func (s *story) start(ctx context.Context) error {
