@@ -8,7 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
+	"hash"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,8 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"tributary.dev/deploy/mesh"
-	"tributary.dev/libs/channel/standin"
+	"tributary.dev/deploy/providers"
 )
 
 // maker makes requests, each with a message of its own. For one goroutine.
@@ -33,27 +32,50 @@ type maker interface {
 // account is a channel's, which webhooks are sent to.
 type account struct {
 	channel string
-	// connect makes it in a world, and gives what makes its webhooks.
-	connect func(ctx context.Context, w *world) (func(people func(int) int) maker, error)
-	// check that a bare handler makes of them, and whether it writes them as they came.
+	// provider that has it, by its name; empty: the one that every world has.
+	provider string
+	// check that a bare handler makes of its webhooks, and whether it writes them as they came.
 	check string
 	raw   bool
 	floor float64
 }
 
-// accounts of the channels but Slack's.
-func accounts() []account { return []account{smsNumber} }
+var (
+	// slackTeam is what every world has.
+	slackTeam = account{channel: "slack", check: "slack"}
+	// others are the accounts of the other channels.
+	others = []account{
+		{channel: "sms", provider: "Twilio", check: "twilio", floor: .7},
+		{channel: "messenger", provider: "Messenger", check: "meta", floor: .7},
+	}
+)
+
+// connect makes the account's connection in a world, and gives what makes its webhooks and the secret that signs them.
+func (a account) connect(ctx context.Context, w *world) (made func(people func(int) int) maker, signedWith string, err error) {
+	if a.provider == "" {
+		return func(people func(int) int) maker { return newWebhooks(0, people) }, secret, nil
+	}
+	p := w.provider(a.provider)
+	if err := p.Connect(ctx, w.api); err != nil {
+		return nil, "", err
+	}
+	return func(people func(int) int) maker {
+		return &plainMaker{host: strings.TrimPrefix(w.URL, "http://"), provider: p, people: people}
+	}, p.Secret(), nil
+}
 
 // checks of a bare handler, by their names: the least that tells a provider's webhook from a stranger's.
-var checks = map[string]func(r *http.Request, body []byte) bool{
-	"slack": func(r *http.Request, body []byte) bool {
+var checks = map[string]func(secret string, r *http.Request, body []byte) bool{
+	"slack": func(secret string, r *http.Request, body []byte) bool {
 		given, err := hex.DecodeString(strings.TrimPrefix(r.Header.Get("X-Slack-Signature"), "v0="))
-		mac := hmac.New(sha256.New, []byte(secret))
-		mac.Write([]byte("v0:" + r.Header.Get("X-Slack-Request-Timestamp") + ":"))
-		mac.Write(body)
-		return err == nil && hmac.Equal(mac.Sum(nil), given)
+		sum := sumOf(sha256.New, secret, []byte("v0:"+r.Header.Get("X-Slack-Request-Timestamp")+":"), body)
+		return err == nil && hmac.Equal(sum, given)
 	},
-	"twilio": func(r *http.Request, body []byte) bool {
+	"meta": func(secret string, r *http.Request, body []byte) bool {
+		given, err := hex.DecodeString(strings.TrimPrefix(r.Header.Get("X-Hub-Signature-256"), "sha256="))
+		return err == nil && hmac.Equal(sumOf(sha256.New, secret, body), given)
+	},
+	"twilio": func(secret string, r *http.Request, body []byte) bool {
 		form, err := url.ParseQuery(string(body))
 		if err != nil {
 			return false
@@ -63,60 +85,42 @@ var checks = map[string]func(r *http.Request, body []byte) bool{
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		mac := hmac.New(sha1.New, []byte(secret))
-		mac.Write([]byte("http://" + r.Host + r.URL.RequestURI()))
+		signed := []byte("http://" + r.Host + r.URL.RequestURI())
 		for _, name := range names {
-			mac.Write([]byte(name + form.Get(name)))
+			signed = append(append(signed, name...), form.Get(name)...)
 		}
 		given, err := base64.StdEncoding.DecodeString(r.Header.Get("X-Twilio-Signature"))
-		return err == nil && hmac.Equal(mac.Sum(nil), given)
+		return err == nil && hmac.Equal(sumOf(sha1.New, secret, signed), given)
 	},
 }
 
-// slackTeam is what every world has.
-var slackTeam = account{channel: "slack", check: "slack", floor: .7,
-	connect: func(context.Context, *world) (func(func(int) int) maker, error) {
-		return func(people func(int) int) maker { return newWebhooks(0, people) }, nil
-	}}
-
-const twilioAccount = "AC00000000000000000000000000000001"
-
-var smsNumber = account{channel: "sms", check: "twilio", floor: .7,
-	connect: func(ctx context.Context, w *world) (func(func(int) int) maker, error) {
-		const number = "+41445550100"
-		made, err := w.api.Call(ctx, http.MethodPost, "/v1/connections", mesh.Object{
-			"channel": "sms", "name": "Bench", "external_id": number,
-			"credentials": mesh.Object{"account_sid": twilioAccount, "auth_token": secret}}, http.StatusCreated)
-		path := "/webhooks/sms/" + made.Text("id")
-		return func(people func(int) int) maker {
-			return &plainMaker{host: strings.TrimPrefix(w.URL, "http://"), path: path, people: people, body: func(n, person int, _ time.Time) ([]byte, http.Header) {
-				form := standin.TwilioInbound(twilioAccount, fmt.Sprintf("SM%032x", n), "+4179"+fmt.Sprintf("%07d", person), number,
-					"Is my parcel on its way? It was to come on Monday, and the shop says it has left.")
-				return []byte(form.Encode()), standin.TwilioHeader(secret, w.URL+path, form)
-			}}
-		}, err
-	}}
+func sumOf(hash func() hash.Hash, secret string, parts ...[]byte) []byte {
+	mac := hmac.New(hash, []byte(secret))
+	for _, p := range parts {
+		mac.Write(p)
+	}
+	return mac.Sum(nil)
+}
 
 // plainMaker makes requests of what a stand-in makes.
 type plainMaker struct {
-	host, path string
-	people     func(int) int
-	// body is the nth webhook, a person's, with its header.
-	body func(n, person int, now time.Time) ([]byte, http.Header)
+	host     string
+	provider providers.Provider
+	people   func(int) int
 
 	n, last int
 	request bytes.Buffer
 }
 
 func (m *plainMaker) next(now time.Time) []byte {
-	body, header := m.body(m.n, m.people(m.n), now)
+	hook := m.provider.Says(m.people(m.n), m.n, "Is my parcel on its way? It was to come on Monday, and the shop says it has left.", now)
 	m.n++
-	m.last = len(body)
+	m.last = len(hook.Body)
 	m.request.Reset()
-	m.request.WriteString("POST " + m.path + " HTTP/1.1\r\nHost: " + m.host + "\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n")
-	_ = header.Write(&m.request) // a buffer takes everything
+	m.request.WriteString("POST " + hook.Path + " HTTP/1.1\r\nHost: " + m.host + "\r\nContent-Length: " + strconv.Itoa(len(hook.Body)) + "\r\n")
+	_ = hook.Header.Write(&m.request) // a buffer takes everything
 	m.request.WriteString("\r\n")
-	m.request.Write(body)
+	m.request.Write(hook.Body)
 	return m.request.Bytes()
 }
 

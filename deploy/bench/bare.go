@@ -27,8 +27,8 @@ type bareOrder struct {
 	Value   []byte
 	Headers []kafka.Header
 	Keys    []string
-	// Check is how a webhook shows whose it is: one of the checks.
-	Check string
+	// Check is how a webhook shows whose it is: one of the checks; Secret what it is signed with.
+	Check, Secret string
 	// Raw writes what came, instead of as much as the mesh makes of it.
 	Raw bool
 }
@@ -75,7 +75,7 @@ func (o *bareOrder) handler(w *kafka.Writer) http.HandlerFunc {
 			http.Error(rw, "body", http.StatusBadRequest)
 			return
 		}
-		if !check(r, body) {
+		if !check(o.Secret, r, body) {
 			http.Error(rw, "signature", http.StatusUnauthorized)
 			return
 		}

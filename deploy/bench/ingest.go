@@ -94,7 +94,7 @@ func (e *env) compareIngest(ctx context.Context, a account, connections int, peo
 	defer func() { err = errors.Join(err, w.close()) }()
 	b := e.brokers()
 	defer b.close()
-	make, err := a.connect(ctx, w)
+	made, signedWith, err := a.connect(ctx, w)
 	if err != nil {
 		return r, err
 	}
@@ -102,8 +102,8 @@ func (e *env) compareIngest(ctx context.Context, a account, connections int, peo
 		return r, err
 	}
 	c := &ingestComparison{
-		env: e, w: w, b: b, channel: a.channel, topic: w.Prefix() + "inbound." + a.channel, connections: connections, maker: make(people),
-		order: bareOrder{Check: a.check, Raw: a.raw},
+		env: e, w: w, b: b, channel: a.channel, topic: w.Prefix() + "inbound." + a.channel, connections: connections, maker: made(people),
+		order: bareOrder{Check: a.check, Secret: signedWith, Raw: a.raw},
 	}
 	if a.channel != "slack" {
 		if err := w.StopProcess(ctx, "slack"); err != nil {

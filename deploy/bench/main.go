@@ -31,11 +31,10 @@ type measure struct {
 
 // measures in the order in which they are run.
 func measures() []measure {
-	return []measure{
+	all := []measure{
 		{name: "ingest", run: ingest},
 		{name: "ingest_256", run: ingest256},
 		{name: "ingest_cold", run: ingestCold},
-		{name: "ingest_sms", run: ingestOf(smsNumber)},
 		{name: "end_to_end", run: endToEnd},
 		{name: "whole_way", run: wholeWay},
 		{name: "rebalance", run: rebalance},
@@ -47,6 +46,10 @@ func measures() []measure {
 		{name: "drain", run: drain},
 		{name: "large", run: large, long: true},
 	}
+	for i, a := range others {
+		all = slices.Insert(all, 3+i, measure{name: "ingest_" + a.channel, run: ingestOf(a)})
+	}
+	return all
 }
 
 // bareArgument makes this program the bare side of the measures of ingest.

@@ -106,7 +106,7 @@ func TestIngest(t *testing.T) {
 }
 
 func TestIngestOfOtherChannels(t *testing.T) {
-	for _, a := range accounts() {
+	for _, a := range others {
 		t.Run(a.channel, func(t *testing.T) {
 			measured(t, "ingest_"+a.channel, "ingest_ratio_"+a.channel, "ingest_per_second_"+a.channel, "ingest_cpu_us_"+a.channel, "bare_cpu_us_"+a.channel)
 		})
@@ -127,7 +127,7 @@ func TestIngestOfNewPeople(t *testing.T) {
 func TestTheBareHandlerRefusesForgeries(t *testing.T) {
 	e := short(t)
 	topic := fmt.Sprintf("bench_test_%d", time.Now().UnixNano())
-	b, err := startBare(t.Context(), bareOrder{Brokers: e.kafka, Topic: topic, Value: []byte("v"), Keys: []string{"k"}, Check: "slack"})
+	b, err := startBare(t.Context(), bareOrder{Brokers: e.kafka, Topic: topic, Value: []byte("v"), Keys: []string{"k"}, Check: "slack", Secret: secret})
 	if err != nil {
 		t.Fatal(err)
 	}

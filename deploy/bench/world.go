@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tributary.dev/deploy/mesh"
+	"tributary.dev/deploy/providers"
 	"tributary.dev/libs/channel/standin"
 )
 
@@ -18,6 +19,9 @@ type world struct {
 	*mesh.Mesh
 	api   *mesh.Client
 	slack *standin.Slack
+	// providers of the other channels.
+	providers []providers.Provider
+	host      *providers.Host
 	// connection is the id of the team's.
 	connection string
 }
@@ -40,15 +44,19 @@ func (e *env) newWorld(ctx context.Context, only ...string) (w *world, err error
 	if w.slack, err = standin.NewSlack("127.0.0.1:0", nil, nil); err != nil {
 		return w, err
 	}
+	w.host = &providers.Host{}
+	if w.providers, err = providers.Start(w.host); err != nil {
+		return w, err
+	}
+	settings := providers.Settings(w.providers)
+	settings["TRIBUTARY_SLACK_API_URL"] = w.slack.APIURL()
+	settings["TRIBUTARY_KAFKA_PARTITIONS"] = "32" // what the mesh makes by itself
 	if w.Mesh, err = mesh.New(mesh.Config{
-		Bin: e.bin, Data: e.dir, Real: true, Only: only, Untraced: true, Profiled: e.profiles != "",
-		Settings: map[string]string{
-			"TRIBUTARY_SLACK_API_URL": w.slack.APIURL(), "TRIBUTARY_MEDIA_ALLOW": "127.0.0.0/8",
-			"TRIBUTARY_KAFKA_PARTITIONS": "32", // what the mesh makes by itself
-		},
+		Bin: e.bin, Data: e.dir, Real: true, Only: only, Untraced: true, Profiled: e.profiles != "", Settings: settings,
 	}); err != nil {
 		return w, err
 	}
+	w.host.Public = w.URL
 	if e.cacheTTL > 0 {
 		w.Set("TRIBUTARY_CACHE_TTL", e.cacheTTL.String())
 	}
@@ -81,7 +89,12 @@ func (w *world) close() error {
 	if w.slack != nil {
 		errs = append(errs, w.slack.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, providers.Close(w.providers))...)
+}
+
+// provider by its name; there is one.
+func (w *world) provider(name string) providers.Provider {
+	return w.providers[slices.IndexFunc(w.providers, func(p providers.Provider) bool { return p.Name() == name })]
 }
 
 // address of one of its processes.

@@ -15,7 +15,7 @@ import (
 
 // startOthers stands in for the providers that the story does not tell of at length.
 func (s *story) startOthers() error {
-	all, err := providers.Start(providers.Host{})
+	all, err := providers.Start(&providers.Host{})
 	s.others = slices.DeleteFunc(all, func(p providers.Provider) bool {
 		told := p.Name() == "Slack" || p.Name() == "Twilio"
 		if told {

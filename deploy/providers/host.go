@@ -6,7 +6,7 @@ import (
 )
 
 // address of the nth stand-in.
-func (h Host) address(n int) string {
+func (h *Host) address(n int) string {
 	port := 0
 	if h.Port > 0 {
 		port = h.Port + n

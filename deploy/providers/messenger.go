@@ -18,13 +18,14 @@ const (
 
 type messenger struct{ *standin.Graph }
 
-func startMessenger(address string, _ Host) (Provider, error) {
+func startMessenger(address string, _ *Host) (Provider, error) {
 	g, err := standin.NewGraph(address, metaApp, metaSecret, map[string]string{metaPage: metaPageToken})
 	return messenger{g}, err
 }
 
 func (messenger) Channel() string { return "messenger" }
 func (messenger) Name() string    { return "Messenger" }
+func (messenger) Secret() string  { return metaSecret }
 
 func (m messenger) Settings() map[string]string {
 	return map[string]string{"TRIBUTARY_MESSENGER_GRAPH_URL": m.URL}

@@ -22,6 +22,8 @@ type Provider interface {
 	Connect(ctx context.Context, api *mesh.Client) error
 	// Says is the webhook that tells of a person's nth message. It is signed, and good for some minutes. Connect comes first.
 	Says(person, n int, text string, now time.Time) Webhook
+	// Secret that its webhooks are signed with.
+	Secret() string
 	// Taken are the messages that it was given to deliver, in order.
 	Taken() []Message
 	Close() error
@@ -40,18 +42,18 @@ type Message struct{ To, Text string }
 // Host is where stand-ins listen: a loopback address, with the first of their ports; 0: any.
 type Host struct {
 	Port int
-	// Public is the mesh's public URL, which Twilio signs.
+	// Public is the mesh's public URL, which Twilio signs. It may be said later, before the first webhook.
 	Public string
 }
 
 // Start starts all of them.
-func Start(h Host) (all []Provider, err error) {
+func Start(h *Host) (all []Provider, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, Close(all))
 		}
 	}()
-	for i, start := range []func(address string, h Host) (Provider, error){startSlack, startMessenger, startTwilio, startVonage} {
+	for i, start := range []func(address string, h *Host) (Provider, error){startSlack, startMessenger, startTwilio, startVonage} {
 		p, err := start(h.address(i), h)
 		if err != nil {
 			return all, err

@@ -16,13 +16,14 @@ const (
 
 type slack struct{ *standin.Slack }
 
-func startSlack(address string, _ Host) (Provider, error) {
+func startSlack(address string, _ *Host) (Provider, error) {
 	s, err := standin.NewSlack(address, nil, nil)
 	return slack{s}, err
 }
 
 func (slack) Channel() string { return "slack" }
 func (slack) Name() string    { return "Slack" }
+func (slack) Secret() string  { return slackSecret }
 
 func (s slack) Settings() map[string]string {
 	return map[string]string{"TRIBUTARY_SLACK_API_URL": s.APIURL()}

@@ -17,17 +17,18 @@ const (
 
 type twilio struct {
 	*standin.Twilio
-	public string
-	path   string // of its webhooks, once connected
+	host *Host
+	path string // of its webhooks, once connected
 }
 
-func startTwilio(address string, h Host) (Provider, error) {
+func startTwilio(address string, h *Host) (Provider, error) {
 	t, err := standin.NewTwilio(address, twilioAccount, twilioToken, nil)
-	return &twilio{Twilio: t, public: h.Public}, err
+	return &twilio{Twilio: t, host: h}, err
 }
 
 func (*twilio) Channel() string { return "sms" }
 func (*twilio) Name() string    { return "Twilio" }
+func (*twilio) Secret() string  { return twilioToken }
 
 func (t *twilio) Settings() map[string]string {
 	return map[string]string{"TRIBUTARY_SMS_TWILIO_URL": t.URL}
@@ -45,7 +46,7 @@ func (t *twilio) Connect(ctx context.Context, api *mesh.Client) error {
 
 func (t *twilio) Says(person, n int, text string, _ time.Time) Webhook {
 	form := standin.TwilioInbound(twilioAccount, fmt.Sprintf("SM%032x", n), fmt.Sprintf("+4179%07d", person), twilioNumber, text)
-	return Webhook{t.path, standin.TwilioHeader(twilioToken, t.public+t.path, form), []byte(form.Encode())}
+	return Webhook{t.path, standin.TwilioHeader(twilioToken, t.host.Public+t.path, form), []byte(form.Encode())}
 }
 
 func (t *twilio) Taken() (all []Message) {

@@ -25,7 +25,7 @@ type vonage struct {
 	path string
 }
 
-func startVonage(address string, _ Host) (Provider, error) {
+func startVonage(address string, _ *Host) (Provider, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, err
@@ -40,6 +40,7 @@ func startVonage(address string, _ Host) (Provider, error) {
 
 func (*vonage) Channel() string { return "sms" }
 func (*vonage) Name() string    { return "Vonage" }
+func (*vonage) Secret() string  { return vonageSecret }
 
 func (v *vonage) Settings() map[string]string {
 	return map[string]string{"TRIBUTARY_SMS_VONAGE_URL": v.URL}

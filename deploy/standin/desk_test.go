@@ -30,7 +30,7 @@ func TestTheDeskConnectsAndLetsPeopleWrite(t *testing.T) {
 		_, _ = io.WriteString(w, `{"id":"an-id"}`)
 	}))
 	defer fake.Close()
-	all, err := providers.Start(providers.Host{Public: fake.URL})
+	all, err := providers.Start(&providers.Host{Public: fake.URL})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, providers.Close(all)) }()
 	d := &desk{all: all, api: mesh.NewClient(fake.URL), connected: map[string]bool{}}

@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		}
 		return err
 	}
-	host := providers.Host{Port: *port + 1, Public: *public}
+	host := &providers.Host{Port: *port + 1, Public: *public}
 	if *port == 0 {
 		host.Port = 0
 	}
