@@ -118,9 +118,13 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 			case conn.GetStatus() == pb.ConnectionStatus_CONNECTION_STATUS_DISABLED:
 				in.metrics.add(ctx, in.metrics.unconnected, 1, reason("disabled"))
 			default:
+				signed := result.SignedAt
+				if !e.ActedAt.IsZero() {
+					signed = e.ActedAt
+				}
 				known = append(known, item{
 					Workspace: conn.GetWorkspaceId(), Connection: conn.GetId(), Event: legible(e),
-					ReceivedAt: received, SignedAt: result.SignedAt, Trace: traced,
+					ReceivedAt: received, SignedAt: signed, Trace: traced,
 				})
 			}
 		}
