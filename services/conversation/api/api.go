@@ -133,6 +133,7 @@ func (a *API) Routes() []app.Route {
 		{Pattern: "POST /v1/messages/{id}/retry", Handler: endpointx.JSON(writes, a.retryMessage)},
 		{Pattern: "GET /v1/contacts", Handler: endpointx.JSON(contacts, a.listContacts)},
 		{Pattern: "GET /v1/contacts/{id}", Handler: endpointx.JSON(contacts, a.getContact)},
+		{Pattern: "GET /v1/contacts/{id}/orders", Handler: endpointx.JSON(contacts, a.listOrders)},
 		{Pattern: "GET /v1/events", Handler: http.HandlerFunc(a.streamEvents), Stream: true},
 	}
 }
