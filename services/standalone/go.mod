@@ -10,6 +10,7 @@ replace (
 	tributary.dev/services/connect => ../connect
 	tributary.dev/services/conversation => ../conversation
 	tributary.dev/services/privacy => ../privacy
+	tributary.dev/services/shopify => ../shopify
 	tributary.dev/services/slack => ../slack
 	tributary.dev/services/sms => ../sms
 )
@@ -23,6 +24,7 @@ require (
 	tributary.dev/services/connect v0.0.0
 	tributary.dev/services/conversation v0.0.0
 	tributary.dev/services/privacy v0.0.0
+	tributary.dev/services/shopify v0.0.0
 	tributary.dev/services/slack v0.0.0
 	tributary.dev/services/sms v0.0.0
 )
