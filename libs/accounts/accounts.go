@@ -143,6 +143,16 @@ func (a *Accounts) Connection(id string) (*pb.Connection, bool) {
 	return c, ok && c != nil
 }
 
+// Connections are all that are known, those that were disconnected too.
+func (a *Accounts) Connections() (all []*pb.Connection) {
+	for _, c := range a.connections.All {
+		if c != nil {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 // ByAccount finds the connection of an account by its external id.
 func (a *Accounts) ByAccount(externalID string) (*pb.Connection, bool) {
 	id, ok := a.index.account(externalID)

@@ -128,7 +128,7 @@ func TestAppsAndConnectionsOfOneChannel(t *testing.T) {
 		opened, err := a.Opened(t.Context(), c)
 		require.NoError(t, err)
 		require.Equal(t, &channel.Connection{
-			ID: "c1", WorkspaceID: "w", Channel: "slack", ExternalID: "T1", AppExternalID: "A1",
+			ID: "c1", WorkspaceID: "w", Channel: "slack", ExternalID: "T1", AppExternalID: "A1", AppSecret: "cs",
 			Settings: map[string]string{"s": "1"}, Credentials: map[string]string{"bot_token": canary},
 		}, opened)
 

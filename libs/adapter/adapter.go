@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -73,6 +74,13 @@ func build(ctx context.Context, d *app.Deps, a channel.Adapter, features channel
 	parts.Jobs = append(parts.Jobs, app.Job{Name: "egress", Run: out.Run})
 	if l, ok := a.(channel.Listener); ok {
 		parts.Jobs = append(parts.Jobs, app.Job{Name: "listen", Run: func(ctx context.Context) error { return l.Listen(ctx, in) }})
+	}
+	if p, ok := a.(channel.Poller); ok {
+		polls, err := newPoller(a.Name(), p, known, in, filepath.Join(d.DataDir, "poll"), d.Common.PollBack, d.Clock, d.Telemetry)
+		if err != nil {
+			return nil, errors.Join(err, parts.Close(), bucket.Close())
+		}
+		parts.Jobs = append(parts.Jobs, app.Job{Name: "poll", Run: polls.Run})
 	}
 	parts.Routes = append(parts.Routes, app.Route{Pattern: "GET /media/" + a.Name() + "/{token}", Handler: links, Public: true})
 	close := parts.Close

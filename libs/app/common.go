@@ -48,6 +48,7 @@ type Common struct {
 	SendLongestCall time.Duration `env:"TRIBUTARY_SEND_LONGEST_CALL" doc:"bounds one call to a provider; 0: the channel's own"`
 	MediaAllow      []string      `env:"TRIBUTARY_MEDIA_ALLOW" doc:"CIDRs that attachments may be fetched from beside public addresses: for stand-ins of providers"`
 	SpoolBytes      int64         `env:"TRIBUTARY_SPOOL_BYTES" doc:"bounds an adapter's spool; above it webhooks are answered 503"`
+	PollBack        time.Duration `env:"TRIBUTARY_POLL_BACK" doc:"how far back a connection is asked, that never was before, for what its webhooks may have failed to tell; for channels that can be asked"`
 
 	OTLPEndpoint string  `env:"TRIBUTARY_OTLP_ENDPOINT" doc:"where traces go by OTLP (http:// or https://); empty: nowhere"`
 	TraceFile    string  `env:"TRIBUTARY_TRACE_FILE" doc:"file that spans are appended to as JSON lines"`
@@ -99,6 +100,7 @@ func Defaults() Common {
 		CacheTTL:    45 * time.Second,
 		SendLate:    5 * time.Minute,
 		SpoolBytes:  1 << 30,
+		PollBack:    24 * time.Hour,
 		TraceRatio:  1,
 		LogLevel:    "info",
 	}
@@ -186,6 +188,9 @@ func (c *Common) Validate() error {
 	}
 	if c.SendLate <= 0 || c.SendLongestCall < 0 {
 		fault("TRIBUTARY_SEND_LATE", "must be more than 0, and TRIBUTARY_SEND_LONGEST_CALL not negative")
+	}
+	if c.PollBack < 0 {
+		fault("TRIBUTARY_POLL_BACK", "must not be negative")
 	}
 	if c.SpoolBytes < 1<<20 {
 		fault("TRIBUTARY_SPOOL_BYTES", "must be at least 1048576")

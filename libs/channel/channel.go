@@ -136,7 +136,7 @@ type Result struct {
 	Unknown []string
 	// Faults are items that could not be read: a short class each. The rest counts.
 	Faults []string
-	// SignedAt is the time the provider signed, if it does (erased identities are checked by it).
+	// SignedAt is the time the provider signed, if it does (erased identities are checked by it, or by ActedAt).
 	SignedAt time.Time
 }
 
@@ -155,6 +155,7 @@ const (
 	TypeRevocation Type = "revocation"
 	TypeMembership Type = "membership"
 	TypeCommerce   Type = "commerce"
+	TypePrivacy    Type = "privacy"
 )
 
 // Event is one thing that happened at a provider, before sealing.
@@ -167,18 +168,21 @@ type Event struct {
 	Key string
 	// IDTime is the provider's time where every redelivery repeats it, else zero.
 	IDTime time.Time
+	// ActedAt is when the author acted, by a time that the provider signed, where Result.SignedAt is not that: of one of
+	// many events of a request; of an order, when it was placed, and not when the shop changed it. Zero:
+	// Result.SignedAt counts.
+	ActedAt time.Time
 	// Order in microseconds; 0 where the provider gives none (the time of receipt then counts).
 	Order int64
-	// SignedAt is the time that the provider signed of this event alone, where Result.SignedAt is too coarse.
-	SignedAt time.Time
 	// SourceType is the provider's own type.
 	SourceType string
 	// Outbound: sent by the connection's side elsewhere than through the mesh.
 	Outbound  bool
 	Automated bool
 	Thread    Thread
-	// Author acted: a subject is made for them where Type is an act of the person (message, edit,
-	// reaction, consent, commerce); otherwise it is only looked up, and the event dropped when there is none.
+	// Author acted: a subject is made for them where Type is an act of the person (message, edit, reaction,
+	// consent, commerce without a Parent: what the shop does about an order is none); otherwise it is only looked
+	// up, and the event dropped when there is none.
 	Author *Identity
 	// Contact is the one-to-one partner. Nil in a group.
 	Contact *Identity
@@ -193,7 +197,7 @@ type Event struct {
 	Consent                     *Consent
 	Commerce                    *Commerce
 	Technical                   map[string]string
-	// Reason of a revocation: a word of the provider's vocabulary.
+	// Reason of a revocation or a privacy event: a word of the provider's vocabulary.
 	Reason string
 }
 

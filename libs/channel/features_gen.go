@@ -4,7 +4,7 @@ package channel
 
 // Names of the channels there are, sorted.
 func Names() []string {
-	return []string{"messenger", "slack", "sms"}
+	return []string{"messenger", "shopify", "slack", "sms"}
 }
 
 // Lookup gives the features of a channel.
@@ -12,6 +12,8 @@ func Lookup(name string) (Features, bool) {
 	switch name {
 	case "messenger":
 		return Features{Name: "messenger", Title: "Messenger", Ref: "app", BodyLimit: 4194304, TextLimit: 2000, TextUnit: "utf16", Address: true, ProviderTime: true, IdentityKind: "psid", ExternalID: "[0-9]{1,32}", Settings: map[string]string{}, Credentials: []string{"page_token"}, Optional: []string(nil), AppSecrets: []string{"client_secret", "signing_secret", "verify_token"}, SignedWith: []string(nil), Providers: map[string]Provider(nil), Whole: false, Interfaces: []string{"challenger", "sender", "fetcher"}, LongestCall: 60}, true
+	case "shopify":
+		return Features{Name: "shopify", Title: "Shopify", Ref: "app", BodyLimit: 2097152, TextLimit: 1, TextUnit: "characters", Address: false, ProviderTime: true, IdentityKind: "shopify_customer", ExternalID: "[a-z0-9][a-z0-9-]*\\.myshopify\\.com", Settings: map[string]string{}, Credentials: []string{"access_token"}, Optional: []string(nil), AppSecrets: []string{"signing_secret"}, SignedWith: []string(nil), Providers: map[string]Provider(nil), Whole: false, Interfaces: []string{"poller"}, LongestCall: 60}, true
 	case "slack":
 		return Features{Name: "slack", Title: "Slack", Ref: "app", BodyLimit: 524288, TextLimit: 4000, TextUnit: "characters", Address: false, ProviderTime: true, IdentityKind: "slack_user", ExternalID: "[TE][A-Z0-9]{2,}", Settings: map[string]string{}, Credentials: []string{"bot_token"}, Optional: []string(nil), AppSecrets: []string{"signing_secret"}, SignedWith: []string(nil), Providers: map[string]Provider(nil), Whole: false, Interfaces: []string{"challenger", "sender", "fetcher", "timed"}, LongestCall: 60}, true
 	case "sms":

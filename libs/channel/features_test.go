@@ -15,6 +15,10 @@ func TestAccountsOfTheirChannel(t *testing.T) {
 			good: []string{"T0DEMO", "E01ABCDEF", "T12"},
 			bad:  []string{"", "T1", "t0demo", "C0DEMO", "+41445550100", "T0DEMO\n", "xT0DEMO", "T0DEMO x"},
 		},
+		"shopify": {
+			good: []string{"acme-boots.myshopify.com", "0.myshopify.com"},
+			bad:  []string{"", "acme-boots", "Acme.myshopify.com", "-a.myshopify.com", "a.myshopify.com.evil.example", "evil.example/a.myshopify.com", "a.myshopify.com\n"},
+		},
 		"sms": {
 			good: []string{"+41445550100", "12345", "whatsapp:+14155550100", "Shop", "3M", "123Inkt", "Front Desk1"},
 			bad:  []string{"", "+0445550100", "044 555 01 00", "0445550100", "+1", "+41 44 555 01 00", "Name too long", "whatsapp:12345", "12", "+"},

@@ -167,6 +167,9 @@ func (e *Egress) Run(ctx context.Context) error {
 	if e.fetcher != nil {
 		g.Go(func() error { return e.fetch(ctx) })
 	}
+	if e.sender == nil && e.fetcher == nil { // a channel that only takes in
+		<-ctx.Done()
+	}
 	return g.Wait()
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -491,6 +492,23 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// A channel that only takes in has nothing to do here, and is not done before its time.
+func TestAChannelThatNeitherSendsNorFetches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- (&Egress{}).Run(ctx) }()
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Fatal("ended before its time")
+		default:
+		}
+		stop()
+		require.NoError(t, <-ended)
+	})
 }
 
 func TestFaultsOfTheSettingsAreNamed(t *testing.T) {

@@ -78,6 +78,9 @@ func (it *item) faulty() string {
 		if e.Commerce == nil || e.Commerce.Kind == "" || e.Commerce.ID == "" {
 			return "no_commerce"
 		}
+		if e.Order <= 0 { // the newest state counts, and only the shop knows which that is
+			return "no_order"
+		}
 	}
 	persons := it.persons()
 	for _, id := range persons {

@@ -120,7 +120,7 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 			default:
 				known = append(known, item{
 					Workspace: conn.GetWorkspaceId(), Connection: conn.GetId(), Event: legible(e),
-					ReceivedAt: received, SignedAt: signedAt(e, result), Trace: traced,
+					ReceivedAt: received, SignedAt: actedAt(e, result), Trace: traced,
 				})
 			}
 		}
@@ -141,10 +141,10 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 	return in.deliver(ctx, known)
 }
 
-// signedAt is the time that the provider signed of an event.
-func signedAt(e channel.Event, result channel.Result) time.Time {
-	if !e.SignedAt.IsZero() {
-		return e.SignedAt
+// actedAt is when somebody acted, by a time that the provider signed.
+func actedAt(e channel.Event, result channel.Result) time.Time {
+	if !e.ActedAt.IsZero() {
+		return e.ActedAt
 	}
 	return result.SignedAt
 }

@@ -18,8 +18,10 @@ const conversationKind = "conversation"
 // writes that word acts by the message.
 func acts(e *channel.Event) bool {
 	switch e.Type {
-	case channel.TypeMessage, channel.TypeEdit, channel.TypeReaction, channel.TypeCommerce:
+	case channel.TypeMessage, channel.TypeEdit, channel.TypeReaction:
 		return true
+	case channel.TypeCommerce: // ordering is; refunding and fulfilling the order is the shop's
+		return e.Commerce != nil && e.Commerce.Parent == ""
 	case channel.TypeConsent:
 		return e.Consent != nil && e.Consent.Action == "opt_in"
 	}
@@ -29,9 +31,9 @@ func acts(e *channel.Event) bool {
 // knows tells which other events need somebody that is known already.
 func knows(e *channel.Event) bool {
 	switch e.Type {
-	case channel.TypeReceipt, channel.TypeProfile, channel.TypeMembership:
+	case channel.TypeReceipt, channel.TypeProfile, channel.TypeMembership, channel.TypePrivacy:
 		return true
-	case channel.TypeConsent:
+	case channel.TypeConsent, channel.TypeCommerce:
 		return !acts(e)
 	}
 	return false

@@ -250,9 +250,9 @@ func TestAPersonErasedMeanwhileStaysErased(t *testing.T) {
 	})
 	t.Run("one that was signed at its own time, beside another's", func(t *testing.T) {
 		old, other := direct("a1", "signed"), direct("a1", "other")
-		old.SignedAt = time.Now().Add(-time.Hour)
+		old.ActedAt = time.Now().Add(-time.Hour)
 		other.Author, other.Contact = &channel.Identity{Kind: "courier_user", Value: "another"}, nil
-		other.SignedAt, other.Thread = time.Now().Add(-time.Hour), channel.Thread{ID: "g", Group: true}
+		other.ActedAt, other.Thread = time.Now().Add(-time.Hour), channel.Thread{ID: "g", Group: true}
 		require.Equal(t, http.StatusOK, post(t, m, old, other))
 		events := m.Publisher.Events(t)
 		require.Equal(t, pb.EventType_EVENT_TYPE_ERASED, events[len(events)-2].GetType())

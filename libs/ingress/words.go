@@ -18,6 +18,7 @@ var (
 		channel.TypeRevocation: pb.EventType_EVENT_TYPE_REVOCATION,
 		channel.TypeMembership: pb.EventType_EVENT_TYPE_MEMBERSHIP,
 		channel.TypeCommerce:   pb.EventType_EVENT_TYPE_COMMERCE,
+		channel.TypePrivacy:    pb.EventType_EVENT_TYPE_PRIVACY,
 	}
 	statuses = map[channel.Status]pb.Status{
 		channel.StatusSent:      pb.Status_STATUS_SENT,

@@ -216,7 +216,7 @@ func (n *normaliser) optIn(o *optIn) {
 
 // add an event of the item at hand. Its time is Meta's, which every redelivery repeats and the signature covers.
 func (n *normaliser) add(e channel.Event) {
-	e.Account, e.IDTime, e.SignedAt = n.page, n.at, n.at
+	e.Account, e.IDTime, e.ActedAt = n.page, n.at, n.at
 	if !n.at.IsZero() {
 		e.Order = n.at.UnixMicro()
 	}

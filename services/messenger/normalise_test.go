@@ -179,8 +179,8 @@ func TestIdsOfWhatHasNoneAreEachPersonsAndKeyed(t *testing.T) {
 func TestEachEventIsSignedAtItsOwnTime(t *testing.T) {
 	result := normalised(t, standin.MessengerMessage(page, ada, "m_1", at.Add(-time.Hour), "old"), standin.MessengerMessage(page, "7311285728960002", "m_2", at, "new"))
 	require.Len(t, result.Events, 2)
-	assert.Equal(t, at.Add(-time.Hour), result.Events[0].SignedAt)
-	assert.Equal(t, at, result.Events[1].SignedAt)
+	assert.Equal(t, at.Add(-time.Hour), result.Events[0].ActedAt)
+	assert.Equal(t, at, result.Events[1].ActedAt)
 	assert.True(t, result.SignedAt.IsZero())
 }
 

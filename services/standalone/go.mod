@@ -11,6 +11,7 @@ replace (
 	tributary.dev/services/conversation => ../conversation
 	tributary.dev/services/messenger => ../messenger
 	tributary.dev/services/privacy => ../privacy
+	tributary.dev/services/shopify => ../shopify
 	tributary.dev/services/slack => ../slack
 	tributary.dev/services/sms => ../sms
 )
@@ -25,6 +26,7 @@ require (
 	tributary.dev/services/conversation v0.0.0
 	tributary.dev/services/messenger v0.0.0
 	tributary.dev/services/privacy v0.0.0
+	tributary.dev/services/shopify v0.0.0
 	tributary.dev/services/slack v0.0.0
 	tributary.dev/services/sms v0.0.0
 )

@@ -8,11 +8,12 @@ import (
 	"tributary.dev/services/conversation"
 	"tributary.dev/services/messenger"
 	"tributary.dev/services/privacy"
+	"tributary.dev/services/shopify"
 	"tributary.dev/services/slack"
 	"tributary.dev/services/sms"
 )
 
 // services of the mesh, in the order they start.
 func services() []app.Service {
-	return []app.Service{privacy.Service, connect.Service, conversation.Service, messenger.Service, slack.Service, sms.Service}
+	return []app.Service{privacy.Service, connect.Service, conversation.Service, messenger.Service, shopify.Service, slack.Service, sms.Service}
 }

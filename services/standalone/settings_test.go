@@ -27,12 +27,21 @@ var bad = map[string]string{
 	"TRIBUTARY_LOG_LEVEL=loud":                "TRIBUTARY_LOG_LEVEL: must be debug",
 	"TRIBUTARY_TRACE_RATIO=7":                 "TRIBUTARY_TRACE_RATIO: must be from 0 to 1",
 	"TRIBUTARY_TRACE_FILE=/no/canary/traces":  "TRIBUTARY_TRACE_FILE: can't be written",
+	"TRIBUTARY_POLL_BACK=-1h":                 "TRIBUTARY_POLL_BACK: must not be negative",
 	"TRIBUTARY_SPOOL_BYTES=few":               "TRIBUTARY_SPOOL_BYTES: must be a whole number",
 	"TRIBUTARY_OTLP_ENDPOINT_FILE=/no/canary": "TRIBUTARY_OTLP_ENDPOINT_FILE: open",
 }
 
 // ownBad are those of one service, of what it needs and what is its own.
 var ownBad = map[string]map[string]string{
+	"shopify": {
+		"TRIBUTARY_KEEPER_URL=":                "TRIBUTARY_KEEPER_URL: is required",
+		"TRIBUTARY_BUCKET_URL=":                "TRIBUTARY_BUCKET_URL: is required",
+		"TRIBUTARY_REGISTRY_TOKEN=":            "TRIBUTARY_REGISTRY_TOKEN: is required",
+		"TRIBUTARY_SHOPIFY_URL=ftp://canary":   "TRIBUTARY_SHOPIFY_URL: must be an absolute",
+		"TRIBUTARY_SHOPIFY_API_VERSION=canary": "TRIBUTARY_SHOPIFY_API_VERSION: must be a version",
+		"TRIBUTARY_SHOPIFY_POLL_EVERY=1ms":     "TRIBUTARY_SHOPIFY_POLL_EVERY: must be at least 1s",
+	},
 	"slack": {
 		"TRIBUTARY_KEEPER_URL=base64key://canary": "TRIBUTARY_KEEPER_URL: base64key:// must hold 32 bytes",
 		"TRIBUTARY_BUCKET_URL=ftp://canary":       "TRIBUTARY_BUCKET_URL: is of no kind that is linked in (file",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -146,6 +147,14 @@ func wholeEvent(t *testing.T, kit Kit, e channel.Event) {
 		assert.NotEmpty(t, e.Reason, "a revocation's Reason")
 	case channel.TypeMembership:
 		assert.NotNil(t, e.Author, "a membership is an Author's")
+	case channel.TypeCommerce:
+		if assert.NotNil(t, e.Commerce, "a commerce event's Commerce") {
+			wholeCommerce(t, e.Commerce)
+		}
+		assert.NotNil(t, e.Author, "commerce is an Author's")
+		assert.Positive(t, e.Order, "commerce has an Order of the shop's: the newest state counts")
+	case channel.TypePrivacy:
+		assert.NotEmpty(t, e.Reason, "a privacy event's Reason")
 	default:
 		assert.Fail(t, "no type of ours", "%q", e.Type)
 	}
@@ -161,6 +170,30 @@ func wholeEvent(t *testing.T, kit Kit, e channel.Event) {
 			assert.True(t, m.Start >= 0 && m.Length > 0 && m.Start+m.Length <= len(e.Content.Text), "a mention lies in the text")
 			assert.NotEmpty(t, m.Identity.Value, "a mention's Identity")
 		}
+	}
+}
+
+var (
+	decimal  = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
+	currency = regexp.MustCompile(`^[A-Z]{3}$`)
+)
+
+// wholeCommerce: ids and amounts are text that says exactly what the shop said.
+func wholeCommerce(t *testing.T, c *channel.Commerce) {
+	assert.Contains(t, []string{"order", "checkout", "refund", "fulfilment"}, c.Kind)
+	assert.NotEmpty(t, c.ID, "an object's ID")
+	assert.Equal(t, c.Kind == "refund" || c.Kind == "fulfilment", c.Parent != "", "refunds and fulfilments name their order, and nothing else does")
+	amounts := []string{c.Total}
+	for _, l := range c.Lines {
+		amounts = append(amounts, l.Price)
+	}
+	for _, amount := range amounts {
+		if amount != "" {
+			assert.Regexp(t, decimal, amount, "an amount is decimal text")
+		}
+	}
+	if c.Total != "" {
+		assert.Regexp(t, currency, c.Currency, "an amount has a currency (ISO 4217)")
 	}
 }
 
@@ -307,6 +340,13 @@ func (k Kit) personal(adapter channel.Adapter, r *channel.Request) (values []str
 		}
 		if p := e.Profile; p != nil {
 			values = append(values, p.Name, p.AvatarURL, p.Email, p.Phone, p.Handle)
+		}
+		if c := e.Commerce; c != nil {
+			values = append(values, c.Email, c.Phone, c.Note, c.URL, c.TrackingNumber, c.TrackingURL)
+			values = append(values, c.Tags...)
+			for _, l := range c.Lines {
+				values = append(values, l.Title, l.SKU)
+			}
 		}
 		for _, v := range e.Technical {
 			values = append(values, v)

@@ -134,6 +134,7 @@ func (a *API) Routes() []app.Route {
 		{Pattern: "POST /v1/letters/open", Handler: endpointx.JSON(endpointx.Options{Scope: access.LettersOpen, MaxBody: 2 << 20}, a.openLetter)},
 		{Pattern: "GET /v1/contacts", Handler: endpointx.JSON(contacts, a.listContacts)},
 		{Pattern: "GET /v1/contacts/{id}", Handler: endpointx.JSON(contacts, a.getContact)},
+		{Pattern: "GET /v1/contacts/{id}/orders", Handler: endpointx.JSON(contacts, a.listOrders)},
 		{Pattern: "GET /v1/events", Handler: http.HandlerFunc(a.streamEvents), Stream: true},
 	}
 }

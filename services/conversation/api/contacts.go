@@ -86,7 +86,7 @@ func (a *API) findIdentity(ctx context.Context, workspace string, kind, value *s
 	return found[0].ID, nil
 }
 
-var identityKinds = []string{"email", "phone", "slack_user", "whatsapp"}
+var identityKinds = []string{"email", "phone", "shopify_customer", "slack_user", "whatsapp"}
 
 // normalIdentity writes an identity as its channel does, so that the registry knows it again.
 func normalIdentity(kind, value string) (normal string, ok bool) {
@@ -102,6 +102,9 @@ func normalIdentity(kind, value string) (normal string, ok bool) {
 	case "whatsapp":
 		number, ok := e164(strings.TrimPrefix(value, "whatsapp:"))
 		return "whatsapp:" + number, ok
+	case "shopify_customer":
+		shop, customer, found := strings.Cut(value, ":")
+		return value, found && shop != "" && customer != "" && seal.ValidValue(value)
 	case "slack_user":
 		team, user, found := strings.Cut(value, ":")
 		return value, found && team != "" && user != "" && seal.ValidValue(value)

@@ -43,7 +43,69 @@ type Message struct {
 	SentAt         string       `json:"sent_at"`
 }
 
-// Whether a message's words can be read.
+// Order of a contact, or a checkout, as GET /v1/contacts/{id}/orders answers it. Amounts and ids are text: a number
+// would not hold them.
+type Order struct {
+	ID               string       `json:"id"`
+	ConnectionID     string       `json:"connection_id"`
+	Kind             string       `json:"kind"`
+	Content          string       `json:"content"`
+	Number           string       `json:"number"`
+	Status           string       `json:"status"`
+	FinancialStatus  string       `json:"financial_status"`
+	FulfilmentStatus string       `json:"fulfilment_status"`
+	Currency         string       `json:"currency"`
+	Total            string       `json:"total"`
+	Lines            []OrderLine  `json:"lines"`
+	Refunds          []Refund     `json:"refunds"`
+	Fulfilments      []Fulfilment `json:"fulfilments"`
+	CustomerID       string       `json:"customer_id"`
+	Email            string       `json:"email"`
+	Phone            string       `json:"phone"`
+	Note             string       `json:"note"`
+	Tags             []string     `json:"tags"`
+	URL              string       `json:"url"`
+	CreatedAt        *string      `json:"created_at"`
+	UpdatedAt        string       `json:"updated_at"`
+}
+
+// OrderLine of an order, a refund or a fulfilment. Price is of one.
+type OrderLine struct {
+	ID       string `json:"id"`
+	Title    string `json:"title"`
+	SKU      string `json:"sku"`
+	Quantity int64  `json:"quantity"`
+	Price    string `json:"price"`
+}
+
+// Refund of an order.
+type Refund struct {
+	ID        string      `json:"id"`
+	Content   string      `json:"content"`
+	Status    string      `json:"status"`
+	Currency  string      `json:"currency"`
+	Total     string      `json:"total"`
+	Note      string      `json:"note"`
+	Lines     []OrderLine `json:"lines"`
+	CreatedAt *string     `json:"created_at"`
+	UpdatedAt string      `json:"updated_at"`
+}
+
+// Fulfilment of an order.
+type Fulfilment struct {
+	ID             string      `json:"id"`
+	Content        string      `json:"content"`
+	Number         string      `json:"number"`
+	Status         string      `json:"status"`
+	ShipmentStatus string      `json:"shipment_status"`
+	TrackingNumber string      `json:"tracking_number"`
+	TrackingURL    string      `json:"tracking_url"`
+	Lines          []OrderLine `json:"lines"`
+	CreatedAt      *string     `json:"created_at"`
+	UpdatedAt      string      `json:"updated_at"`
+}
+
+// Whether a message's words, or what an order says, can be read.
 const (
 	contentOpen       = "open"
 	contentDeleted    = "deleted"

@@ -25,6 +25,7 @@ func Holdings() []*pb.Holder_Holding {
 		hold("contacts", profile, "who a workspace is in conversation with"),
 		hold("identities", profile, "how a person is addressed on a channel"),
 		hold("profiles", profile, "names and pictures that a person's provider gives"),
+		hold("commerce", pb.Category_CATEGORY_COMMERCE, "orders, carts, refunds and fulfilments of the shops that a workspace has connected"),
 		hold("unknown_events", content, "events that this version can't read, kept as they came"),
 		hold("consents", profile, "whether a person may be written to: ids and times, kept as a record"),
 		hold("outbox", content, "commands on their way to the provider, for 7 days"),
@@ -162,6 +163,7 @@ func (e *erasure) find(ctx context.Context) error {
 		"uploads":        "SELECT COUNT(*) FROM uploads WHERE subject_id = $1",
 		"identities":     "SELECT COUNT(*) FROM identities WHERE subject_id = $1",
 		"profiles":       "SELECT COUNT(*) FROM profiles WHERE subject_id = $1",
+		"commerce":       "SELECT COUNT(*) FROM commerce WHERE subject_id = $1",
 		"contacts":       "SELECT COUNT(*) FROM contacts WHERE subject_id = $1",
 		"unknown_events": "SELECT COUNT(*) FROM unknown_events WHERE subject_id = $1",
 	} {
@@ -230,6 +232,7 @@ func (e *erasure) delete(ctx context.Context) error {
 		"DELETE FROM reactions WHERE author_subject = $1",
 		"DELETE FROM identities WHERE subject_id = $1",
 		"DELETE FROM profiles WHERE subject_id = $1",
+		"DELETE FROM commerce WHERE subject_id = $1",
 		"DELETE FROM contacts WHERE subject_id = $1",
 		"DELETE FROM unknown_events WHERE subject_id = $1",
 		"DELETE FROM participants WHERE subject_id = $1",

@@ -114,6 +114,7 @@ func (h *house) answers(caller access.Caller, who string, status int) {
 	conversation := channel.DirectKey(h.People[who].ID, projecttest.SMSConnection)
 	for _, ask := range []struct{ method, path, body string }{
 		{http.MethodGet, "/v1/contacts/" + channel.ContactID(h.People[who].ID), ""},
+		{http.MethodGet, "/v1/contacts/" + channel.ContactID(h.People[who].ID) + "/orders", ""},
 		{http.MethodGet, "/v1/conversations/" + conversation, ""},
 		{http.MethodPatch, "/v1/conversations/" + conversation, `{"status":"open"}`},
 		{http.MethodPost, "/v1/conversations/" + conversation + "/read", `{}`},
@@ -147,7 +148,7 @@ func (h *house) residue(who string) (left []string) {
 		{"participants", "subject_id", subject}, {"messages", "author_subject", subject}, {"messages", "content_subject", subject},
 		{"edits", "author_subject", subject}, {"edits", "content_subject", subject}, {"reactions", "author_subject", subject},
 		{"attachments", "subject_id", subject}, {"attachments", "key_subject", subject}, {"uploads", "subject_id", subject},
-		{"message_parts", "subject_id", subject}, {"unknown_events", "subject_id", subject},
+		{"message_parts", "subject_id", subject}, {"unknown_events", "subject_id", subject}, {"commerce", "subject_id", subject},
 		{"messages", "conversation_id", channel.DirectKey(subject, projecttest.SMSConnection)},
 	} {
 		if n := h.Count(of.table+" WHERE "+of.column+" = $1", of.value); n > 0 {
@@ -164,6 +165,8 @@ func (h *house) residue(who string) (left []string) {
 func (h *house) live() {
 	h.Helper()
 	h.Feed(h.Direct("cai", "s1", "hello", 1_000_000), h.Direct("cai", "s2", "again", 2_000_000), h.Profile("cai", "1", "Cai", 3_000_000),
+		h.Orders("cai", "order", "1", "", "open", 3_000_000), h.Orders("cai", "refund", "2", "1", "success", 3_500_000),
+		h.Orders("bob", "order", "1", "", "open", 3_000_000),
 		h.Says("ada", "1", "message", "hello bob", 4_000_000, "a.txt"), h.Says("bob", "2", "message", "hello ada", 5_000_000),
 		h.Edit("ada", "1", "1", "hello, bob", 6_000_000, false), h.Reacts("ada", "2", "+1", "a", 7_000_000, false),
 		h.Reacts("bob", "1", "+1", "b", 8_000_000, false), h.Fetched("ada", "1", "a.txt", "x", "attachments/ada", 9_000_000))
@@ -209,7 +212,8 @@ func TestWhoWasErasedIsGoneForEver(t *testing.T) {
 		h.order(freeze, "cai", "f")
 		found := h.order(collect, "cai", "c")
 		ack := h.order(erasing, "cai", "e")
-		if fmt.Sprint(ack.Found) != fmt.Sprint(found.Found) || fmt.Sprint(ack.Deleted) != fmt.Sprint(found.Found) || ack.Found["messages"] != 3 {
+		if fmt.Sprint(ack.Found) != fmt.Sprint(found.Found) || fmt.Sprint(ack.Deleted) != fmt.Sprint(found.Found) || ack.Found["messages"] != 3 ||
+			ack.Deleted["commerce"] != 2 {
 			t.Errorf("collected %v, erased %v of %v", found.Found, ack.Deleted, ack.Found)
 		}
 		if left := h.residue("cai"); left != nil {
@@ -224,7 +228,8 @@ func TestWhoWasErasedIsGoneForEver(t *testing.T) {
 			t.Errorf("another command finds %v", other.Found)
 		}
 		// What comes late is dropped, whether it was seen before or not.
-		h.Feed(h.Direct("cai", "s1", "hello", 1_000_000), h.Direct("cai", "s9", "late", 1_500_000), h.Profile("cai", "2", "Cai", 3_000_000))
+		h.Feed(h.Direct("cai", "s1", "hello", 1_000_000), h.Direct("cai", "s9", "late", 1_500_000), h.Profile("cai", "2", "Cai", 3_000_000),
+			h.Orders("cai", "order", "1", "", "open", 3_000_000), h.Orders("cai", "order", "1", "", "closed", 9_000_000))
 		if left := h.residue("cai"); left != nil {
 			t.Errorf("came back: %v", left)
 		}
@@ -234,6 +239,9 @@ func TestWhoWasErasedIsGoneForEver(t *testing.T) {
 		// Nobody else lost anything.
 		if h.Count("messages WHERE conversation_id = $1", channel.GroupKey(projecttest.SlackConnection, "C1:1")) != 3 {
 			t.Error("the group has lost messages")
+		}
+		if h.Count("commerce WHERE subject_id = $1", h.People["bob"].ID) != 1 {
+			t.Error("who else is named by the same order has lost it")
 		}
 	})
 }
@@ -297,7 +305,8 @@ func TestAnErasureThatRacesProjectionsLeavesNothing(t *testing.T) {
 					for i := range 5 {
 						what := fmt.Sprint(round, worker, i)
 						h.Feed(h.Direct("cai", "s"+what, "text", int64(i+1)*1_000_000), h.Profile("cai", what, "Cai", int64(i+1)*1_000_000),
-							h.Says("cai", "g"+what, "message", "in a group", int64(i+1)*1_000_000, "f.txt"), h.Reacts("cai", "2", "+1", what, 1_000_000, false))
+							h.Says("cai", "g"+what, "message", "in a group", int64(i+1)*1_000_000, "f.txt"), h.Reacts("cai", "2", "+1", what, 1_000_000, false),
+							h.Orders("cai", "order", what, "", "open", 1_000_000))
 					}
 				})
 			}

@@ -82,7 +82,7 @@ func (b *batch) count(e *event, result string) { b.counts[counted{e.GetType(), r
 func (b *batch) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		b.lockSubjects, b.dedupe, b.keepUnknown,
-		b.contacts, b.profiles, b.consents,
+		b.contacts, b.profiles, b.consents, b.commerce,
 		b.lockConversations, b.participants, b.revocations,
 		b.lockRefs, b.amendments, b.displace, b.lowerAmendments, b.messages, b.lowerMessages,
 		b.sendingOutcomes,

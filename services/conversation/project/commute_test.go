@@ -36,6 +36,10 @@ func TestEventsThatMeetSeldomCommuteToo(t *testing.T) {
 			"an edit and a deletion of an echo":        {echo, sent, w.Edit("ada", "o0", "1", "edited", 11_000_000, false), w.Deletes("o0", "1", 12_000_000)},
 			"a reply to a message and its deletion": {replying(w.Says("ada", "5", "message", "to bob", 6_000_000), "2"),
 				w.Says("bob", "2", "message", "first", 3_000_000), w.Deletes("2", "1", 4_000_000)},
+			"states of an order, one of them gone": {w.Orders("cai", "order", "1", "", "open", 9_000_000), w.Orders("cai", "order", "1", "", "deleted", 9_000_000),
+				w.Orders("cai", "order", "1", "", "paid", 8_000_000)},
+			"a refund, its order, and what made its contact": {w.Orders("cai", "refund", "2", "1", "success", 9_000_000), w.Orders("cai", "order", "1", "", "paid", 8_000_000),
+				w.Orders("cai", "refund", "2", "1", "pending", 7_000_000), direct},
 			"two deletions": {w.Says("bob", "2", "message", "first", 3_000_000), w.Deletes("2", "1", 4_000_000), w.Deletes("2", "2", 3_500_000)},
 		} {
 			var want []byte

@@ -61,7 +61,22 @@ func (w world) story(t *rapid.T) []*pb.ChannelEvent {
 	}
 	maybe(w.Profile("cai", "1", "Cai", order()), w.Profile("cai", "2", "Cai Li", order()), w.Profile("ada", "1", "Ada", order()))
 	w.outboundStory(maybe, order)
+	w.shopStory(maybe, order)
 	return events
+}
+
+// shopStory is what people order, and what the shop does about it: states of one second, states that are older than
+// what is there already, refunds before their order, and an order that is gone and told of once more.
+func (w world) shopStory(maybe func(...*pb.ChannelEvent), order func() int64) {
+	for _, who := range []string{"cai", "bob"} {
+		at := order()
+		maybe(w.Orders(who, "order", "820982911946154508", "", "open", at), w.Orders(who, "order", "820982911946154508", "", "paid", at),
+			w.Orders(who, "order", "820982911946154508", "", "closed", order()), w.Orders(who, "order", "9", "", "open", order()),
+			w.Orders(who, "order", "9", "", "deleted", order()), w.Orders(who, "checkout", "9", "", "open", order()))
+		maybe(w.Orders(who, "refund", "5", "820982911946154508", "pending", order()), w.Orders(who, "refund", "5", "820982911946154508", "success", order()),
+			w.Orders(who, "fulfilment", "6", "820982911946154508", "success", order()), w.Orders(who, "fulfilment", "7", "9", "success", order()),
+			w.Orders(who, "refund", "8", "404", "success", order()))
+	}
 }
 
 // outboundStory is what happens to messages sent elsewhere (w), and to ours (projecttest.ID(1) in two parts).

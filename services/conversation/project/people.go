@@ -95,11 +95,15 @@ func (b *batch) haveContacts(ctx context.Context, events []*event) (map[string]b
 }
 
 // isAct: the person did it, or was written to. What follows from events (receipts, profiles, fetched media)
-// makes no contact, and neither does an opt-out, of which a provider tells in a receipt.
+// makes no contact, and neither does an opt-out, of which a provider tells in a receipt, what a shop does about an
+// order, or what is asked by privacy law.
 func isAct(e *event) bool {
 	switch e.GetType() {
-	case pb.EventType_EVENT_TYPE_RECEIPT, pb.EventType_EVENT_TYPE_PROFILE, pb.EventType_EVENT_TYPE_ATTACHMENT:
+	case pb.EventType_EVENT_TYPE_RECEIPT, pb.EventType_EVENT_TYPE_PROFILE, pb.EventType_EVENT_TYPE_ATTACHMENT,
+		pb.EventType_EVENT_TYPE_PRIVACY:
 		return false
+	case pb.EventType_EVENT_TYPE_COMMERCE:
+		return e.GetCommerce().GetParent() == ""
 	case pb.EventType_EVENT_TYPE_CONSENT:
 		return e.GetConsent().GetAction() == "opt_in"
 	}

@@ -166,6 +166,10 @@ func missing(e *pb.ChannelEvent) string {
 			need{"what its receipt is about", r.GetMessageId() != "" || e.GetTargetExternalId() != "" || r.GetThroughUs() > 0})
 	case pb.EventType_EVENT_TYPE_PROFILE, pb.EventType_EVENT_TYPE_CONSENT:
 		needs = append(needs, author)
+	case pb.EventType_EVENT_TYPE_COMMERCE:
+		c := e.GetCommerce()
+		needs = append(needs, author, order, need{"commerce", c.GetKind() != "" && c.GetId() != ""},
+			need{"an order of the shop's", !e.GetOrderReceived()})
 	}
 	for _, n := range needs {
 		if !n.given {
@@ -180,7 +184,7 @@ func known(t pb.EventType) bool {
 	switch t {
 	case pb.EventType_EVENT_TYPE_MESSAGE, pb.EventType_EVENT_TYPE_EDIT, pb.EventType_EVENT_TYPE_DELETION, pb.EventType_EVENT_TYPE_REACTION,
 		pb.EventType_EVENT_TYPE_RECEIPT, pb.EventType_EVENT_TYPE_ATTACHMENT, pb.EventType_EVENT_TYPE_PROFILE, pb.EventType_EVENT_TYPE_CONSENT,
-		pb.EventType_EVENT_TYPE_REVOCATION, pb.EventType_EVENT_TYPE_MEMBERSHIP, pb.EventType_EVENT_TYPE_ERASED:
+		pb.EventType_EVENT_TYPE_REVOCATION, pb.EventType_EVENT_TYPE_MEMBERSHIP, pb.EventType_EVENT_TYPE_ERASED, pb.EventType_EVENT_TYPE_COMMERCE:
 		return true
 	}
 	return false

@@ -60,11 +60,10 @@ func (s *Sending) answeredContent(ctx context.Context, d *Draft) (*pb.Content, e
 	if !ok {
 		return content, nil
 	}
-	plain, err := seal.OpenWith(key, part, seal.OriginContent(id, order))
-	if err != nil || proto.Unmarshal(plain, content) != nil {
-		return &pb.Content{}, nil
+	if plain, err := seal.OpenWith(key, part, seal.OriginContent(id, order)); err == nil && proto.Unmarshal(plain, content) == nil {
+		return content, nil
 	}
-	return content, nil
+	return &pb.Content{}, nil
 }
 
 var isAnswer = regexp.MustCompile(`(?i)^\s*re\s*:`)

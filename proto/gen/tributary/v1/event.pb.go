@@ -53,6 +53,9 @@ const (
 	EventType_EVENT_TYPE_COMMERCE EventType = 11
 	// An item of a redelivery whose author was erased: the id alone, so that it is remembered as seen.
 	EventType_EVENT_TYPE_ERASED EventType = 12
+	// The provider passes on what privacy law gives a person, or ends an account's data: reason says what, in the
+	// provider's word. Technical parts carry the details.
+	EventType_EVENT_TYPE_PRIVACY EventType = 13
 )
 
 // Enum value maps for EventType.
@@ -71,6 +74,7 @@ var (
 		10: "EVENT_TYPE_MEMBERSHIP",
 		11: "EVENT_TYPE_COMMERCE",
 		12: "EVENT_TYPE_ERASED",
+		13: "EVENT_TYPE_PRIVACY",
 	}
 	EventType_value = map[string]int32{
 		"EVENT_TYPE_UNSPECIFIED": 0,
@@ -86,6 +90,7 @@ var (
 		"EVENT_TYPE_MEMBERSHIP":  10,
 		"EVENT_TYPE_COMMERCE":    11,
 		"EVENT_TYPE_ERASED":      12,
+		"EVENT_TYPE_PRIVACY":     13,
 	}
 )
 
@@ -2302,7 +2307,7 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"attachment\x12\x1b\n" +
 	"\tby_member\x18\x11 \x01(\bR\bbyMember\x12&\n" +
 	"\x0flast_inbound_us\x18\x12 \x01(\x03R\rlastInboundUs\x12=\n" +
-	"\vattachments\x18\x13 \x03(\v2\x1b.tributary.v1.AttachmentRefR\vattachments*\xcf\x02\n" +
+	"\vattachments\x18\x13 \x03(\v2\x1b.tributary.v1.AttachmentRefR\vattachments*\xe7\x02\n" +
 	"\tEventType\x12\x1a\n" +
 	"\x16EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EVENT_TYPE_MESSAGE\x10\x01\x12\x13\n" +
@@ -2317,7 +2322,8 @@ const file_tributary_v1_event_proto_rawDesc = "" +
 	"\x15EVENT_TYPE_MEMBERSHIP\x10\n" +
 	"\x12\x17\n" +
 	"\x13EVENT_TYPE_COMMERCE\x10\v\x12\x15\n" +
-	"\x11EVENT_TYPE_ERASED\x10\f*U\n" +
+	"\x11EVENT_TYPE_ERASED\x10\f\x12\x16\n" +
+	"\x12EVENT_TYPE_PRIVACY\x10\r*U\n" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DIRECTION_INBOUND\x10\x01\x12\x16\n" +

@@ -36,6 +36,9 @@ func Dump(t testing.TB, routes []app.Route, workspace string) []byte {
 	d := &dump{t: t, h: Handler(routes, Owner(workspace))}
 	for _, contact := range d.list("/v1/contacts", nil) {
 		d.get("/v1/contacts/" + contact)
+		for _, kind := range []string{"order", "checkout"} {
+			d.list("/v1/contacts/"+contact+"/orders", url.Values{"kind": {kind}})
+		}
 	}
 	for _, conversation := range d.list("/v1/conversations", nil) {
 		d.get("/v1/conversations/" + conversation)

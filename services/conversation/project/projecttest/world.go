@@ -253,6 +253,23 @@ func (w *World) Profile(who, what, name string, order int64) *pb.ChannelEvent {
 	return e
 }
 
+// Shop is where everybody orders.
+const Shop = "33333333-3333-4333-8333-333333333333"
+
+// Orders is a state of an order, or, with a parent, of what the shop did about one. The state is told in its status.
+func (w *World) Orders(who, kind, id, parent, status string, order int64) *pb.ChannelEvent {
+	e := w.Event(pb.EventType_EVENT_TYPE_COMMERCE, who, strings.Join([]string{kind, id, parent, status, who, fmt.Sprint(order)}, "/"), order)
+	e.ConnectionId, e.Channel, e.IdentityKind = Shop, "shopify", "phone"
+	e.ConversationKey = channel.DirectKey(e.AuthorSubject, Shop)
+	e.Commerce = &pb.CommerceRef{Kind: kind, Id: id, Parent: parent, Deleted: status == "deleted"}
+	w.seal(e, who, pb.Category_CATEGORY_COMMERCE, seal.OriginCommerce(Shop, kind, id, e.OrderUs), &pb.Commerce{
+		Number: "#" + id, Status: status, Currency: "CHF", Total: "12.30", CreatedAtUs: Base, UpdatedAtUs: e.OrderUs, Email: who + "@example.com",
+		Lines: []*pb.CommerceLine{{Id: "1", Title: "boots of " + who, Quantity: 2, Price: "6.15"}},
+	})
+	w.Named(e, who)
+	return e
+}
+
 func (w *World) Receipt(what string, order int64, r *pb.Receipt) *pb.ChannelEvent {
 	e := w.Event(pb.EventType_EVENT_TYPE_RECEIPT, "", "receipt"+what, order)
 	e.Receipt = r
@@ -288,7 +305,7 @@ func (w *World) Feed(events ...*pb.ChannelEvent) {
 }
 
 var tables = strings.Fields(`subjects seen_events contacts identities profiles conversations participants external_refs messages edits
-	reactions attachments message_parts waiting_receipts consents unknown_events connection_slots outbox leases privacy_commands
+	reactions attachments commerce message_parts waiting_receipts consents unknown_events connection_slots outbox leases privacy_commands
 	object_deletions idempotency uploads gone`)
 
 // project gives the World a projector that remembers nothing, as a process does that is started.
