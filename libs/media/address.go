@@ -66,6 +66,11 @@ func within(addr netip.Addr, prefixes []netip.Prefix) bool {
 	return false
 }
 
+// PublicOnly is checkDialled, for whoever else dials what a stranger names.
+func PublicOnly(allowed []netip.Prefix) func(network, address string, c syscall.RawConn) error {
+	return checkDialled(allowed)
+}
+
 // checkDialled is a net.Dialer's Control: it sees the address that is about to be connected to, after
 // whatever a name resolved to.
 func checkDialled(allowed []netip.Prefix) func(network, address string, _ syscall.RawConn) error {
