@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"html"
 	"net/http"
 	"net/url"
 	"strings"
@@ -96,13 +95,7 @@ func (o *SlackOAuth) authorise(w http.ResponseWriter, r *http.Request) {
 	o.next++
 	code := fmt.Sprintf("code-%d", o.next)
 	o.codes[code] = slackGrant{redirect: q.Get("redirect_uri"), scope: q.Get("scope"), challenge: q.Get("code_challenge")}
-	back := func(answer url.Values) string {
-		answer.Set("state", q.Get("state"))
-		return html.EscapeString(q.Get("redirect_uri") + "?" + answer.Encode())
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	fmt.Fprintf(w, `<!doctype html><html lang="en"><title>Stand-in of Slack</title><p><a id="allow" href="%s">Allow</a> <a id="cancel" href="%s">Cancel</a>`,
-		back(url.Values{"code": {code}}), back(url.Values{"error": {"access_denied"}}))
+	consent(w, q, url.Values{"code": {code}}, url.Values{"error": {"access_denied"}})
 }
 
 func (o *SlackOAuth) access(w http.ResponseWriter, r *http.Request) {
