@@ -42,7 +42,7 @@ var services = []struct {
 }{
 	{"conversation", nil},
 	{"privacy", []string{"/v1/privacy/"}},
-	{"connect", []string{"/v1/apps", "/v1/connections", "/v1/keys", "/v1/workspaces", "/v1/members"}},
+	{"connect", []string{"/v1/apps", "/v1/connections", "/v1/keys", "/v1/workspaces", "/v1/members", "/connect/"}},
 	{"slack", []string{"/webhooks/slack/", "/media/slack/"}},
 	{"sms", []string{"/webhooks/sms/", "/media/sms/"}},
 }

@@ -177,7 +177,7 @@ func (h *installing) installed() (connection string) {
 	h.Helper()
 	id, link := h.link()
 	o := h.browser()
-	o.open(h.answer(o.leave(link), "allow")).shows(http.StatusOK, "Slack is connected to Other")
+	o.open(h.answer(o.leave(link), "allow")).shows(http.StatusOK, "Slack is connected to “Other”")
 	return h.authorisation(id)["connection_id"].(string)
 }
 

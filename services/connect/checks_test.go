@@ -303,9 +303,7 @@ func TestWhatIsBoughtForAnAccountThatWasDisconnectedMeanwhileIsTakenBack(t *test
 
 func (h *house) withdrawDue() {
 	h.Helper()
-	w, err := newWithdrawals(h.s, telemetry.Discard().Meter)
-	require.NoError(h, err)
-	require.NoError(h, w.workOff(h.Context()))
+	require.NoError(h, h.s.takeBackDue(h.Context()))
 }
 
 func TestAnOutageKeepsNobodyFromDisconnecting(t *testing.T) {

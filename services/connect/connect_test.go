@@ -59,7 +59,7 @@ func newHouse(t *testing.T, db *sqldb.DB, b *bus.Bus) *house {
 	t.Cleanup(func() { require.NoError(t, keepers.close()) })
 	require.NoError(t, bootstrap(t.Context(), db, h.dir, false, c.Now, slog.New(slog.DiscardHandler)))
 	h.cfg = Service.Config().(*Config)
-	h.nobodyAnswers()
+	nobodyAnswers(h.cfg)
 	h.deps = &app.Deps{
 		Settings: h.cfg, Clock: c, Bus: b, HTTP: &http.Client{Timeout: 10 * time.Second}, Telemetry: telemetry.Discard(),
 		Secret: func(purpose string) []byte { return []byte(purpose) },
@@ -75,11 +75,9 @@ func newHouse(t *testing.T, db *sqldb.DB, b *bus.Bus) *house {
 }
 
 // nobodyAnswers has every provider lie where nobody listens.
-func (h *house) nobodyAnswers() {
-	for _, address := range []*string{
-		&h.cfg.Providers.SlackURL, &h.cfg.Providers.GraphURL, &h.cfg.Providers.ShopURL, &h.cfg.Providers.TwilioURL,
-		&h.cfg.Providers.VonageURL, &h.cfg.Providers.PostmarkURL,
-	} {
+func nobodyAnswers(cfg *Config) {
+	p := &cfg.Providers
+	for _, address := range []*string{&p.SlackURL, &p.GraphURL, &p.ShopURL, &p.TwilioURL, &p.VonageURL, &p.PostmarkURL} {
 		*address = "http://127.0.0.1:1"
 	}
 }

@@ -468,7 +468,7 @@ func (s *service) disconnect(ctx context.Context, req byID) (none struct{}, err 
 // drop leaves a row without credentials.
 func (r *connectionRow) drop(status, why string, now time.Time) {
 	r.status, r.statusReason, r.sealed, r.refresh, r.updatedAt = status, why, nil, nil, now.UnixMicro()
-	r.expiresAt, r.refreshAt, r.checkAt, r.health, r.healthReason = 0, 0, 0, unknown, ""
+	r.expiresAt, r.refreshAt, r.checkAt, r.checkedAt, r.health, r.healthReason = 0, 0, 0, 0, unknown, ""
 }
 
 func readConnection(ctx context.Context, tx *sqldb.Tx, id string) (r connectionRow, err error) {

@@ -22,9 +22,9 @@ func TestASlackWorkspaceIsConnectedByItsOwner(t *testing.T) {
 		require.Equal(h, "pending", h.authorisation(id)["status"])
 
 		o := h.browser()
-		o.open(link).shows(http.StatusOK, "Connect Slack to Other")
+		o.open(link).shows(http.StatusOK, "Connect Slack to “Other”")
 		back := h.answer(o.leave(link), "allow")
-		o.open(back).shows(http.StatusOK, "Slack is connected to Other")
+		o.open(back).shows(http.StatusOK, "Slack is connected to “Other”")
 
 		done := h.authorisation(id)
 		require.Equal(h, "done", done["status"])

@@ -83,8 +83,8 @@ type service struct {
 	links         links
 	pages         *pages
 	returnOrigins []string
-	// authorisations that came to an end.
-	authorisations metric.Int64Counter
+	// authorisations that came to an end, and grants that were to be taken back.
+	authorisations, withdrawn metric.Int64Counter
 }
 
 func build(ctx context.Context, d *app.Deps) (*app.Parts, error) {
@@ -147,6 +147,11 @@ func newService(cfg *Config, d *app.Deps, db *sqldb.DB, keepers *keepers) (*serv
 	}
 	ended, err := d.Meter.Int64Counter("tributary_authorisations_total",
 		metric.WithDescription("Accounts that their owners were asked to connect, by channel and outcome."))
+	if err != nil {
+		return nil, err
+	}
+	withdrawn, err := d.Meter.Int64Counter("tributary_withdrawals_total",
+		metric.WithDescription("Grants of disconnected accounts that were to be taken back at their provider, by what came of it."))
 	return &service{
 		db:             db,
 		idem:           endpointx.NewIdempotency(db, d.Secret("idempotency"), d.Clock.Now),
@@ -161,6 +166,7 @@ func newService(cfg *Config, d *app.Deps, db *sqldb.DB, keepers *keepers) (*serv
 		pages:          pages,
 		returnOrigins:  cfg.ReturnOrigins,
 		authorisations: ended,
+		withdrawn:      withdrawn,
 	}, err
 }
 
@@ -173,15 +179,14 @@ func (s *service) jobs(meter metric.Meter) ([]app.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	withdrawals, err := newWithdrawals(s, meter)
 	return []app.Job{
 		{Name: "relay", Run: s.relay.run},
 		{Name: "idempotency", Run: s.idem.Run},
 		{Name: "checks", Run: checks.run},
 		{Name: "refreshes", Run: refreshes.run},
-		{Name: "withdrawals", Run: withdrawals.run},
+		{Name: "withdrawals", Run: s.takeBackEver},
 		{Name: "authorisations", Run: s.sweepAuthorisations},
-	}, err
+	}, nil
 }
 
 func (s *service) routes() []app.Route {

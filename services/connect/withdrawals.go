@@ -70,23 +70,12 @@ func keepGrant(ctx context.Context, tx *sqldb.Tx, r connectionRow) error {
 	return err
 }
 
-// withdrawals go on with what the request that disconnected could not do.
-type withdrawals struct {
-	s    *service
-	done metric.Int64Counter
-}
-
-func newWithdrawals(s *service, meter metric.Meter) (*withdrawals, error) {
-	done, err := meter.Int64Counter("tributary_withdrawals_total",
-		metric.WithDescription("Grants of disconnected accounts that were to be taken back at their provider, by what came of it."))
-	return &withdrawals{s, done}, err
-}
-
-func (w *withdrawals) run(ctx context.Context) error {
+// takeBackEver goes on with what the requests that disconnected could not do.
+func (s *service) takeBackEver(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		if err := w.workOff(ctx); err != nil && ctx.Err() == nil {
+		if err := s.takeBackDue(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
@@ -97,11 +86,11 @@ func (w *withdrawals) run(ctx context.Context) error {
 	}
 }
 
-// workOff tries what is due, one after the other.
-func (w *withdrawals) workOff(ctx context.Context) error {
-	now := w.s.now()
+// takeBackDue tries what is due, one after the other.
+func (s *service) takeBackDue(ctx context.Context) error {
+	now := s.now()
 	var found []withdrawal
-	err := w.s.db.View(ctx, func(tx *sqldb.Tx) error {
+	err := s.db.View(ctx, func(tx *sqldb.Tx) error {
 		found = nil
 		return sqldb.Query(ctx, tx, `SELECT `+withdrawalColumns+` FROM withdrawals WHERE try_at <= $1 ORDER BY try_at, id LIMIT $2`,
 			[]any{now.UnixMicro(), dueBatch}, func(row sqldb.Row) error {
@@ -115,7 +104,7 @@ func (w *withdrawals) workOff(ctx context.Context) error {
 		return err
 	}
 	for _, one := range found {
-		if err := w.try(ctx, one); err != nil {
+		if err := s.takeBackAgain(ctx, one); err != nil {
 			return err
 		}
 	}
@@ -130,11 +119,11 @@ func (o *withdrawal) scan(scan func(...any) error) error {
 	return json.Unmarshal([]byte(settings), &o.settings)
 }
 
-// try takes one that nobody else has taken.
-func (w *withdrawals) try(ctx context.Context, one withdrawal) error {
-	now := w.s.now()
+// takeBackAgain tries one that nobody else has taken.
+func (s *service) takeBackAgain(ctx context.Context, one withdrawal) error {
+	now := s.now()
 	claimed := false
-	err := w.s.db.Tx(ctx, func(tx *sqldb.Tx) error {
+	err := s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		taken, err := tx.ExecContext(ctx, `UPDATE withdrawals SET try_at = $3 WHERE id = $1 AND try_at = $2`, one.id, one.tryAt, now.Add(withdrawAgain).UnixMicro())
 		if err != nil {
 			return err
@@ -149,18 +138,18 @@ func (w *withdrawals) try(ctx context.Context, one withdrawal) error {
 	within, cancel := context.WithTimeout(ctx, checkWithin)
 	defer cancel()
 	outcome := "done"
-	err = w.s.takeBack(within, one)
+	err = s.takeBack(within, one)
 	switch {
 	case err != nil && now.Sub(instant(one.createdAt)) < withdrawFor:
 		outcome = "again"
 	case err != nil:
 		outcome = "given_up"
-		w.s.log.WarnContext(ctx, "a grant was not taken back", "connection_id", one.connectionID, "reason", provider.Reason(err))
-		if err := w.s.forget(ctx, one); err != nil {
+		s.log.WarnContext(ctx, "a grant was not taken back", "connection_id", one.connectionID, "reason", provider.Reason(err))
+		if err := s.forget(ctx, one); err != nil {
 			return err
 		}
 	}
-	w.done.Add(ctx, 1, metric.WithAttributes(attribute.String("channel", one.channel), attribute.String("outcome", outcome)))
+	s.countWithdrawal(ctx, one, outcome)
 	return nil
 }
 
@@ -168,9 +157,16 @@ func (w *withdrawals) try(ctx context.Context, one withdrawal) error {
 func (s *service) takeBackAtOnce(ctx context.Context, w withdrawal) {
 	ctx, cancel := context.WithTimeout(ctx, withdrawWithin)
 	defer cancel()
+	outcome := "done"
 	if err := s.takeBack(ctx, w); err != nil {
+		outcome = "again"
 		s.log.InfoContext(ctx, "a grant is still to be taken back", "connection_id", w.connectionID, "reason", provider.Reason(err))
 	}
+	s.countWithdrawal(ctx, w, outcome)
+}
+
+func (s *service) countWithdrawal(ctx context.Context, w withdrawal, outcome string) {
+	s.withdrawn.Add(ctx, 1, metric.WithAttributes(attribute.String("channel", w.channel), attribute.String("outcome", outcome)))
 }
 
 // takeBack has the provider end a grant, and forgets it.
