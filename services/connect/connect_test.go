@@ -61,7 +61,7 @@ func newHouse(t *testing.T, db *sqldb.DB, b *bus.Bus) *house {
 	h.cfg = Service.Config().(*Config)
 	nobodyAnswers(h.cfg)
 	h.deps = &app.Deps{
-		Settings: h.cfg, Clock: c, Bus: b, HTTP: &http.Client{Timeout: 10 * time.Second}, Telemetry: telemetry.Discard(),
+		Settings: h.cfg, Clock: c, Bus: b, HTTP: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}, Telemetry: telemetry.Discard(),
 		Secret: func(purpose string) []byte { return []byte(purpose) },
 	}
 	h.rebuild(db, keepers)

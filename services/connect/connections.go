@@ -260,91 +260,6 @@ func (s *service) connectAccount(ctx context.Context, req connectAccount) (c con
 	return c, nil
 }
 
-// newAccount is an account about to be connected, with its credentials sealed.
-type newAccount struct {
-	channel, externalID, name, appID string
-	// settings: nil keeps those that the connection has; keepName too keeps its name.
-	settings        map[string]string
-	keepName        bool
-	sealed, refresh []byte
-	lifetime        time.Duration
-	granted, check  bool
-	health          string
-	healthReason    string
-}
-
-func (s *service) sealAccount(ctx context.Context, channel string, a provider.Account) (n newAccount, err error) {
-	n = newAccount{channel: channel, externalID: a.ExternalID, name: a.Name, settings: a.Settings, lifetime: a.Lifetime, health: unknown}
-	if n.name == "" {
-		n.name = a.ExternalID
-	}
-	if n.sealed, err = s.keepers.seal(ctx, channel, &pb.ConnectionCredentials{Values: a.Credentials}); err != nil || a.Refresh == "" {
-		return n, err
-	}
-	n.refresh, err = s.keepers.seal(ctx, channel, &pb.ConnectionCredentials{Values: map[string]string{"refresh_token": a.Refresh}})
-	return n, err
-}
-
-// upsert gives an account's connection its new credentials, and makes it active. had: the workspace had it.
-func (s *service) upsert(ctx context.Context, tx *sqldb.Tx, n newAccount) (r connectionRow, had bool, err error) {
-	now := s.now()
-	// Of two that connect the account at once the second finds the first's connection.
-	if _, err := tx.ExecContext(ctx, `UPDATE workspaces SET name = name WHERE id = $1`, workspaceOf(ctx)); err != nil {
-		return r, false, err
-	}
-	r = connectionRow{id: newID(), workspaceID: workspaceOf(ctx), channel: n.channel, externalID: n.externalID, createdAt: now.UnixMicro()}
-	err = r.scan(tx.QueryRowContext(ctx, `SELECT `+connectionColumns+` FROM connections
-		WHERE workspace_id = $1 AND channel = $2 AND external_id = $3`, r.workspaceID, r.channel, r.externalID).Scan)
-	if had = err == nil; !had && !noRows(err) {
-		return r, false, err
-	}
-	if !had || !n.keepName {
-		r.name = n.name
-	}
-	if n.settings != nil || r.settings == nil {
-		r.settings = orEmpty(n.settings)
-	}
-	r.appID = n.appID
-	s.renew(&r, n, now)
-	if err := keepGrant(ctx, tx, r); err != nil {
-		return r, had, err
-	}
-	return r, had, r.write(ctx, tx)
-}
-
-// renew gives a row credentials, and makes it active.
-func (s *service) renew(r *connectionRow, n newAccount, now time.Time) {
-	r.status, r.statusReason, r.sealed, r.refresh, r.granted = active, "", n.sealed, n.refresh, n.granted
-	r.authorisedAt, r.updatedAt = now.UnixMicro(), now.UnixMicro()
-	r.expiresAt, r.refreshAt = 0, 0
-	if n.refresh != nil && n.lifetime > 0 {
-		r.expiresAt, r.refreshAt = now.Add(n.lifetime).UnixMicro(), now.Add(n.lifetime/2).UnixMicro()
-	}
-	r.health, r.healthReason, r.checkedAt = n.health, n.healthReason, 0
-	if n.health != unknown || n.healthReason != "" {
-		r.checkedAt = now.UnixMicro()
-	}
-	r.checkAt = 0
-	if _, ok := s.providers.Of(r.channel, r.settings).(provider.Checker); ok {
-		r.checkAt = s.nextCheck(now, n.health)
-	}
-}
-
-// appFor checks the app that a connection names, and keeps it from being deleted meanwhile.
-func appFor(ctx context.Context, tx *sqldb.Tx, channel, id string) error {
-	if id == "" {
-		return nil
-	}
-	if _, err := tx.ExecContext(ctx, `UPDATE apps SET name = name WHERE id = $1`, id); err != nil {
-		return err
-	}
-	app, err := visibleApp(ctx, tx, id)
-	if isProblem(err, http.StatusNotFound) || (err == nil && app.channel != channel) {
-		return endpointx.Invalid(map[string]string{"app_id": "is not an app of this channel"})
-	}
-	return err
-}
-
 type changeConnection struct {
 	ID          string            `path:"id" json:"-"`
 	Name        *string           `json:"name"`
@@ -463,12 +378,6 @@ func (s *service) disconnect(ctx context.Context, req byID) (none struct{}, err 
 		s.takeBackAtOnce(ctx, *w)
 	}
 	return none, nil
-}
-
-// drop leaves a row without credentials.
-func (r *connectionRow) drop(status, why string, now time.Time) {
-	r.status, r.statusReason, r.sealed, r.refresh, r.updatedAt = status, why, nil, nil, now.UnixMicro()
-	r.expiresAt, r.refreshAt, r.checkAt, r.checkedAt, r.health, r.healthReason = 0, 0, 0, 0, unknown, ""
 }
 
 func readConnection(ctx context.Context, tx *sqldb.Tx, id string) (r connectionRow, err error) {

@@ -201,6 +201,7 @@ func (s *service) callback(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// The answer is used up: that the browser leaves now must not end what was begun with it.
+	//bound:exempt exchangeWithin says it
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeWithin)
 	defer cancel()
 	authoriser, app, err := s.authoriserOf(ctx, v.authorisationRow)
@@ -238,6 +239,7 @@ func (s *service) takeState(ctx context.Context, r authorisationRow) error {
 
 // choose completes with one of the accounts that were offered.
 func (s *service) choose(ctx context.Context, w http.ResponseWriter, v visit, externalID string) error {
+	//bound:exempt exchangeWithin says it
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exchangeWithin)
 	defer cancel()
 	accounts, err := s.offered(ctx, v.authorisationRow)

@@ -60,7 +60,9 @@ func (l links) browserOf(r *http.Request, id string) string {
 func (l links) mark(w http.ResponseWriter, id string) (browser string) {
 	browser = rand.Text()
 	c := &http.Cookie{
-		Name: l.cookieName(id), Value: browser, Path: "/connect", MaxAge: int(authorisationFor.Seconds()), HttpOnly: true,
+		Name: l.cookieName(id), Value: browser, Path: "/connect",
+		//bound:exempt authorisationFor says it
+		MaxAge: int(authorisationFor.Seconds()), HttpOnly: true,
 		SameSite: http.SameSiteLaxMode, Secure: l.secure,
 	}
 	if l.secure {

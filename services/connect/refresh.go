@@ -20,12 +20,12 @@ type refreshes struct {
 
 const (
 	//bound:timeout buying new credentials of a provider | {} | tried again within minutes, while the old ones last
-	refreshWithin = 20 * time.Second
+	refreshWithin = 10 * time.Second
 	//bound:retry buying new credentials that a provider did not refuse for good | every {}, while the old ones last | its health is failing
 	refreshAgain = time.Minute
 	// keepWithin is for storing what was bought: the provider may have ended what it was bought with.
 	//bound:timeout storing credentials that a provider gave anew | {} | the connection may have to be authorised again
-	keepWithin = 30 * time.Second
+	keepWithin = 10 * time.Second
 )
 
 func newRefreshes(s *service, meter metric.Meter) (*refreshes, error) {
@@ -39,12 +39,15 @@ func (f *refreshes) run(ctx context.Context) error {
 }
 
 func (f *refreshes) refresh(ctx context.Context, d due) error {
-	fresh, err := f.buy(ctx, d.connectionRow)
-	if err != nil && ctx.Err() != nil {
-		return nil // the process stops: the lease runs out
+	if ctx.Err() != nil {
+		return ctx.Err() // the process stops: the lease runs out
 	}
-	// What the provider gave is kept even where the process is about to stop.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepWithin)
+	// A call that is cut off may have ended the old credentials, and what the provider gave must be kept, even where the
+	// process is about to stop.
+	ctx = context.WithoutCancel(ctx)
+	fresh, err := f.buy(ctx, d.connectionRow)
+	//bound:exempt keepWithin says it
+	ctx, cancel := context.WithTimeout(ctx, keepWithin)
 	defer cancel()
 	outcome := "refreshed"
 	switch {
@@ -74,6 +77,7 @@ func (f *refreshes) buy(ctx context.Context, r connectionRow) (provider.Account,
 	if err != nil {
 		return provider.Account{}, &provider.Fault{Code: "keeper"}
 	}
+	//bound:exempt refreshWithin says it
 	ctx, cancel := context.WithTimeout(ctx, refreshWithin)
 	defer cancel()
 	return refresher.Refresh(ctx, app, account)
@@ -144,6 +148,7 @@ func (f *refreshes) postpone(ctx context.Context, d due, why string) error {
 
 // sleep is false once ctx has ended.
 func sleep(ctx context.Context, d time.Duration) bool {
+	//bound:retry sealing and storing credentials that a provider gave anew | every second, within {keepWithin} | see there
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

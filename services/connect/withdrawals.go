@@ -26,7 +26,7 @@ const withdrawalColumns = `id, connection_id, channel, external_id, app_id, sett
 const (
 	//bound:timeout taking a grant back at a provider, while somebody disconnects | {} | disconnected all the same; the job goes on
 	withdrawWithin = 3 * time.Second
-	//bound:retry taking a grant back at a provider | every {} | see below
+	//bound:retry taking a grant back at a provider | every {}, for {withdrawFor} | forgotten; see there
 	withdrawAgain = 5 * time.Minute
 	//bound:cache grants to be taken back, sealed, in the database | {} | forgotten: the account's owner can still end it at the provider
 	withdrawFor = 24 * time.Hour
@@ -135,6 +135,7 @@ func (s *service) takeBackAgain(ctx context.Context, one withdrawal) error {
 	if err != nil || !claimed {
 		return err
 	}
+	//bound:exempt checkWithin says it
 	within, cancel := context.WithTimeout(ctx, checkWithin)
 	defer cancel()
 	outcome := "done"
@@ -155,6 +156,7 @@ func (s *service) takeBackAgain(ctx context.Context, one withdrawal) error {
 
 // takeBackAtOnce is the first try, while who disconnects waits; the job goes on with what it could not do.
 func (s *service) takeBackAtOnce(ctx context.Context, w withdrawal) {
+	//bound:exempt withdrawWithin says it
 	ctx, cancel := context.WithTimeout(ctx, withdrawWithin)
 	defer cancel()
 	outcome := "done"

@@ -195,7 +195,7 @@ func (s *ShopifyOAuth) authorised(call http.HandlerFunc) http.HandlerFunc {
 		case !s.tokens[r.Header.Get("X-Shopify-Access-Token")]:
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusUnauthorized)
-			_, _ = w.Write([]byte(`{"errors":"[API] Invalid API key or access token (unrecognized login or wrong password)"}`))
+			_, _ = w.Write([]byte(`{"errors":"[API] Invalid API key or access token"}`))
 		default:
 			call(w, r)
 		}

@@ -175,11 +175,10 @@ func absolute(address string) bool {
 
 // Providers are those that connect can speak to.
 type Providers struct {
-	//bound:exempt one for each file of this package
 	all map[string]any
 }
 
-// New makes them of a valid Config. client makes the calls; allowed are addresses that a mail server may have beside
+// New makes them of a valid Config. client makes the calls, with a Transport of its own; allowed are addresses that a mail server may have beside
 // public ones.
 func New(cfg Config, client *http.Client, allowed []netip.Prefix) (*Providers, error) {
 	api := caller{client}

@@ -36,7 +36,7 @@ func made(t *testing.T, mux http.Handler, change ...func(*Config)) *Providers {
 		c(&cfg)
 	}
 	require.NoError(t, cfg.Validate())
-	client := &http.Client{Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Timeout: 5 * time.Second, Transport: server.Client().Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	p, err := New(cfg, client, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	require.NoError(t, err)
 	return p

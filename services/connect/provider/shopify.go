@@ -188,9 +188,6 @@ func (t *shopTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.Clone(t.ctx)
 	r.URL.Scheme, r.URL.Host, r.Host = at.Scheme, at.Host, at.Host
-	if t.next == nil {
-		return http.DefaultTransport.RoundTrip(r)
-	}
 	return t.next.RoundTrip(r)
 }
 
