@@ -188,7 +188,13 @@ func (t *shopTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	r = r.Clone(t.ctx)
 	r.URL.Scheme, r.URL.Host, r.Host = at.Scheme, at.Host, at.Host
-	return t.next.RoundTrip(r)
+	resp, err := t.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	//bound:exempt maxAnswer says it; the library would read all that comes
+	resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
+	return resp, nil
 }
 
 func (s *shopify) call(ctx context.Context, r request, out any) error {
@@ -204,13 +210,16 @@ func (s *shopify) call(ctx context.Context, r request, out any) error {
 func shopError(err error) error {
 	var limited goshopify.RateLimitError
 	var refused goshopify.ResponseError
+	var network *url.Error
 	switch {
 	case errors.As(err, &limited):
 		return statusFault(http.StatusTooManyRequests)
 	case errors.As(err, &refused):
 		return shopRefusal(refused.Status, "")
+	case err == nil, errors.As(err, &network):
+		return err
 	}
-	return err
+	return &Fault{Code: "unreadable_answer"} // the library's error may quote it
 }
 
 // shopRefusal: 401 is for tokens that are none any more; invalid_grant for a refresh token or a code.
