@@ -66,8 +66,9 @@ func within(addr netip.Addr, prefixes []netip.Prefix) bool {
 	return false
 }
 
-// PublicOnly is checkDialled, for whoever else dials what a stranger names.
-func PublicOnly(allowed []netip.Prefix) func(network, address string, c syscall.RawConn) error {
+// PublicOnly is a net.Dialer's Control that lets nothing be connected to but public addresses, and those within allowed.
+// The error is ErrForbiddenAddress.
+func PublicOnly(allowed []netip.Prefix) func(network, address string, _ syscall.RawConn) error {
 	return checkDialled(allowed)
 }
 
