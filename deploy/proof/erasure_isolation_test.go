@@ -48,6 +48,10 @@ func provesIsolation(t *testing.T) {
 	for _, kind := range []string{"connections", "apps", "keys", "members"} {
 		theirs[kind] = w.must(t, "GET", "/v1/"+kind, nil, 200).List("items")[0].Text("id")
 	}
+	installed := w.must(t, "POST", "/v1/apps", mesh.Object{"channel": "slack", "name": "installed", "client_id": "1.2",
+		"secrets": mesh.Object{"signing_secret": secret, "client_secret": "client"}}, 201).Text("id")
+	theirs["connections/authorisations"] = w.must(t, "POST", "/v1/connections/authorisations",
+		mesh.Object{"channel": "slack", "app_id": installed}, 201).Text("id")
 	stranger := mesh.NewClient(w.URL)
 	made := w.must(t, "POST", "/v1/workspaces", mesh.Object{"name": "Another"}, 201)
 	if key, ok := made["api_key"].(map[string]any); ok {

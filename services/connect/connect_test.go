@@ -24,7 +24,6 @@ import (
 	"tributary.dev/libs/bus/bustest"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
-	"tributary.dev/libs/endpointx"
 	"tributary.dev/libs/endpointx/openapitest"
 	"tributary.dev/libs/inbound"
 	"tributary.dev/libs/sqldb"
@@ -40,6 +39,8 @@ type house struct {
 	*testing.T
 	s    *service
 	dir  string
+	cfg  *Config
+	deps *app.Deps
 	bus  *bus.Bus
 	mux  *http.ServeMux
 	doc  *openapi3.T
@@ -57,13 +58,13 @@ func newHouse(t *testing.T, db *sqldb.DB, b *bus.Bus) *house {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, keepers.close()) })
 	require.NoError(t, bootstrap(t.Context(), db, h.dir, false, c.Now, slog.New(slog.DiscardHandler)))
-	h.s = &service{
-		db: db, idem: endpointx.NewIdempotency(db, []byte("secret"), c.Now), relay: newRelay(db, b, c, telemetry.Discard().Log),
-		keepers: keepers, now: c.Now, log: telemetry.Discard().Log,
+	h.cfg = Service.Config().(*Config)
+	nobodyAnswers(h.cfg)
+	h.deps = &app.Deps{
+		Settings: h.cfg, Clock: c, Bus: b, HTTP: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}, Telemetry: telemetry.Discard(),
+		Secret: func(purpose string) []byte { return []byte(purpose) },
 	}
-	for _, r := range h.s.routes() {
-		h.mux.Handle(r.Pattern, r.Handler)
-	}
+	h.rebuild(db, keepers)
 	h.doc, err = openapi3.NewLoader().LoadFromData(openAPI)
 	require.NoError(t, err)
 
@@ -71,6 +72,26 @@ func newHouse(t *testing.T, db *sqldb.DB, b *bus.Bus) *house {
 	_, text := h.newWorkspace("Other")
 	h.other = h.callerOf(text)
 	return h
+}
+
+// nobodyAnswers has every provider lie where nobody listens.
+func nobodyAnswers(cfg *Config) {
+	p := &cfg.Providers
+	for _, address := range []*string{&p.SlackURL, &p.GraphURL, &p.ShopURL, &p.TwilioURL, &p.VonageURL, &p.PostmarkURL} {
+		*address = "http://127.0.0.1:1"
+	}
+}
+
+// rebuild makes the service of the house's settings.
+func (h *house) rebuild(db *sqldb.DB, keepers *keepers) {
+	h.Helper()
+	var err error
+	h.s, err = newService(h.cfg, h.deps, db, keepers)
+	require.NoError(h, err)
+	h.mux = http.NewServeMux()
+	for _, r := range h.s.routes() {
+		h.mux.Handle(r.Pattern, r.Handler)
+	}
 }
 
 // each runs a test on both databases, on the embedded broker.
@@ -223,7 +244,10 @@ func TestTheDocumentNamesWhatTheHandlersServeAndNothingElse(t *testing.T) {
 	require.NoError(t, doc.Validate(t.Context()))
 	var served, documented []string
 	for _, r := range (&service{}).routes() {
-		require.False(t, r.Public, r.Pattern)
+		if r.Public { // pages, for browsers
+			require.Contains(t, r.Pattern, " /connect/")
+			continue
+		}
 		served = append(served, r.Pattern)
 	}
 	for path, item := range doc.Paths.Map() {
@@ -410,7 +434,7 @@ func TestConnections(t *testing.T) {
 		c.patch("/v1/connections/"+id, map[string]any{"settings": map[string]any{"provider": "vonage"}}).
 			problem(http.StatusUnprocessableEntity, "invalid", "credentials")
 		c.patch("/v1/connections/"+id, map[string]any{"settings": map[string]any{"provider": "twilio", "messages_per_second": "0.5"}}).is(http.StatusOK)
-		c.patch("/v1/connections/"+id, map[string]any{"settings": map[string]any{"provider": "vonage"}, "credentials": byVonage}).is(http.StatusOK)
+		c.patch("/v1/connections/"+id, map[string]any{"settings": map[string]any{"provider": "vonage"}, "credentials": byVonage, "check": false}).is(http.StatusOK)
 		require.Equal(h, byVonage["private_key"], h.opened(id).Credentials["private_key"], "with its lines")
 		unsaid := smsAccount("+41791234567")
 		delete(unsaid, "settings")

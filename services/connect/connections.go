@@ -2,9 +2,7 @@ package connect
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"tributary.dev/libs/endpointx"
 	"tributary.dev/libs/sqldb"
 	pb "tributary.dev/proto/gen/tributary/v1"
+	"tributary.dev/services/connect/provider"
 )
 
 // Status of a connection.
@@ -29,17 +28,27 @@ type connectionRow struct {
 	settings                                                  map[string]string
 	sealed                                                    []byte
 	authorisedAt, createdAt, updatedAt                        int64
+	// statusReason and healthReason are words; granted: by OAuth.
+	statusReason, health, healthReason string
+	granted                            bool
+	refresh                            []byte
+	expiresAt, refreshAt               int64
+	checkedAt, checkAt                 int64
 }
 
-const connectionColumns = `id, workspace_id, channel, external_id, name, status, app_id, settings, sealed_credentials, authorised_at, created_at, updated_at`
+const connectionColumns = `id, workspace_id, channel, external_id, name, status, app_id, settings, sealed_credentials, authorised_at, created_at, updated_at,
+	status_reason, granted, sealed_refresh, expires_at, refresh_at, health, health_reason, checked_at, check_at`
 
 func (r *connectionRow) scan(scan func(...any) error) error {
 	var settings string
+	var granted int
 	err := scan(&r.id, &r.workspaceID, &r.channel, &r.externalID, &r.name, &r.status, &r.appID, &settings, &r.sealed,
-		&r.authorisedAt, &r.createdAt, &r.updatedAt)
+		&r.authorisedAt, &r.createdAt, &r.updatedAt,
+		&r.statusReason, &granted, &r.refresh, &r.expiresAt, &r.refreshAt, &r.health, &r.healthReason, &r.checkedAt, &r.checkAt)
 	if err != nil {
 		return err
 	}
+	r.granted = granted == 1
 	return json.Unmarshal([]byte(settings), &r.settings)
 }
 
@@ -49,10 +58,19 @@ func (r *connectionRow) write(ctx context.Context, tx *sqldb.Tx) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO connections (`+connectionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+	granted := 0
+	if r.granted {
+		granted = 1
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO connections (`+connectionColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, status = excluded.status, app_id = excluded.app_id, settings = excluded.settings,
-		sealed_credentials = excluded.sealed_credentials, authorised_at = excluded.authorised_at, updated_at = excluded.updated_at`,
-		r.id, r.workspaceID, r.channel, r.externalID, r.name, r.status, r.appID, string(settings), r.sealed, r.authorisedAt, r.createdAt, r.updatedAt)
+		sealed_credentials = excluded.sealed_credentials, authorised_at = excluded.authorised_at, updated_at = excluded.updated_at,
+		status_reason = excluded.status_reason, granted = excluded.granted, sealed_refresh = excluded.sealed_refresh,
+		expires_at = excluded.expires_at, refresh_at = excluded.refresh_at, health = excluded.health, health_reason = excluded.health_reason,
+		checked_at = excluded.checked_at, check_at = excluded.check_at`,
+		r.id, r.workspaceID, r.channel, r.externalID, r.name, r.status, r.appID, string(settings), r.sealed, r.authorisedAt, r.createdAt, r.updatedAt,
+		r.statusReason, granted, r.refresh, r.expiresAt, r.refreshAt, r.health, r.healthReason, r.checkedAt, r.checkAt)
 	if err != nil {
 		return err
 	}
@@ -61,16 +79,19 @@ func (r *connectionRow) write(ctx context.Context, tx *sqldb.Tx) error {
 
 // connection is the object of the API. Its credentials are never among what is given back.
 type connection struct {
-	ID         string            `json:"id"`
-	Channel    string            `json:"channel"`
-	Name       string            `json:"name"`
-	ExternalID string            `json:"external_id"`
-	Status     string            `json:"status"`
-	AppID      string            `json:"app_id,omitempty"`
-	Settings   map[string]string `json:"settings"`
-	WebhookURL string            `json:"webhook_url,omitempty"`
-	CreatedAt  time.Time         `json:"created_at"`
-	UpdatedAt  time.Time         `json:"updated_at"`
+	ID         string `json:"id"`
+	Channel    string `json:"channel"`
+	Name       string `json:"name"`
+	ExternalID string `json:"external_id"`
+	Status     string `json:"status"`
+	// StatusReason is why the status is not active.
+	StatusReason *reason           `json:"status_reason,omitempty"`
+	Health       health            `json:"health"`
+	AppID        string            `json:"app_id,omitempty"`
+	Settings     map[string]string `json:"settings"`
+	WebhookURL   string            `json:"webhook_url,omitempty"`
+	CreatedAt    time.Time         `json:"created_at"`
+	UpdatedAt    time.Time         `json:"updated_at"`
 
 	again bool
 }
@@ -86,6 +107,7 @@ func (c connection) StatusCode() int {
 func (s *service) object(r connectionRow, again bool) connection {
 	c := connection{
 		ID: r.id, Channel: r.channel, Name: r.name, ExternalID: r.externalID, Status: r.status, AppID: r.appID,
+		StatusReason: reasonOf(r.statusReason), Health: health{Status: r.health, CheckedAt: optional(r.checkedAt), Reason: reasonOf(r.healthReason)},
 		Settings: r.settings, CreatedAt: instant(r.createdAt), UpdatedAt: instant(r.updatedAt), again: again,
 	}
 	if features, _ := channel.Lookup(r.channel); features.Ref == "connection" {
@@ -136,6 +158,8 @@ type connectAccount struct {
 	AppID       string            `json:"app_id"`
 	Settings    map[string]string `json:"settings"`
 	Credentials map[string]string `json:"credentials"`
+	// Check: nil or true asks the provider at once whether the credentials work.
+	Check *bool `json:"check"`
 }
 
 func (r *connectAccount) Validate() error {
@@ -196,35 +220,35 @@ func sameCredentials(name string, a, b map[string]string) bool {
 }
 
 // connectAccount makes the account's connection or, where the workspace has had it, gives that back with new
-// credentials, active again. An account that another workspace has is a 409.
+// credentials, active again. An account that another workspace has is a 409. Credentials that the provider surely does
+// not take are a 422; a provider that can't be asked keeps nobody from connecting: it is asked again later.
 func (s *service) connectAccount(ctx context.Context, req connectAccount) (c connection, err error) {
-	sealed, err := s.keepers.seal(ctx, req.Channel, &pb.ConnectionCredentials{Values: req.Credentials})
+	var app provider.App
+	if req.AppID != "" {
+		if app, err = s.openApp(ctx, req.Channel, req.AppID); err != nil {
+			return c, err
+		}
+	}
+	a := provider.Account{ExternalID: req.ExternalID, Name: req.Name, Settings: req.Settings, Credentials: req.Credentials}
+	n, err := s.sealAccount(ctx, req.Channel, a)
 	if err != nil {
 		return c, err
 	}
-	now := s.now().UnixMicro()
+	n.appID, n.check = req.AppID, req.Check == nil || *req.Check
+	if n.check {
+		if n.health, n.healthReason, err = s.try(ctx, req.Channel, app, a); err != nil {
+			return c, err
+		}
+	}
 	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		var again bool
 		id, replayed, err := s.idem.Do(ctx, tx, func() (string, error) {
-			// Of two that connect the account at once the second finds the first's connection.
-			if _, err := tx.ExecContext(ctx, `UPDATE workspaces SET name = name WHERE id = $1`, workspaceOf(ctx)); err != nil {
+			if err := appFor(ctx, tx, req.Channel, req.AppID); err != nil {
 				return "", err
 			}
-			if err := appFor(ctx, tx, req); err != nil {
-				return "", err
-			}
-			r := connectionRow{id: newID(), workspaceID: workspaceOf(ctx), channel: req.Channel, externalID: req.ExternalID, createdAt: now}
-			err := r.scan(tx.QueryRowContext(ctx, `SELECT `+connectionColumns+` FROM connections
-				WHERE workspace_id = $1 AND channel = $2 AND external_id = $3`, r.workspaceID, r.channel, r.externalID).Scan)
-			if again = err == nil; err != nil && !errors.Is(err, sql.ErrNoRows) {
-				return "", err
-			}
-			r.name, r.appID, r.sealed, r.status = req.Name, req.AppID, sealed, active
-			if req.Settings != nil || r.settings == nil || !sameCredentials(req.Channel, req.Settings, r.settings) {
-				r.settings = orEmpty(req.Settings)
-			}
-			r.authorisedAt, r.updatedAt = now, now
-			return r.id, r.write(ctx, tx)
+			r, had, err := s.upsert(ctx, tx, n)
+			again = had
+			return r.id, err
 		})
 		if err != nil {
 			return err
@@ -243,27 +267,13 @@ func (s *service) connectAccount(ctx context.Context, req connectAccount) (c con
 	return c, nil
 }
 
-// appFor checks the app that a connection names, and keeps it from being deleted meanwhile.
-func appFor(ctx context.Context, tx *sqldb.Tx, req connectAccount) error {
-	if req.AppID == "" {
-		return nil
-	}
-	if _, err := tx.ExecContext(ctx, `UPDATE apps SET name = name WHERE id = $1`, req.AppID); err != nil {
-		return err
-	}
-	app, err := visibleApp(ctx, tx, req.AppID)
-	var notFound *endpointx.Problem
-	if errors.As(err, &notFound) || (err == nil && app.channel != req.Channel) {
-		return endpointx.Invalid(map[string]string{"app_id": "is not an app of this channel"})
-	}
-	return err
-}
-
 type changeConnection struct {
 	ID          string            `path:"id" json:"-"`
 	Name        *string           `json:"name"`
 	Settings    map[string]string `json:"settings"`
 	Credentials map[string]string `json:"credentials"`
+	// Check as in connectAccount.
+	Check *bool `json:"check"`
 }
 
 func (r *changeConnection) Validate() error {
@@ -277,7 +287,7 @@ func (r *changeConnection) Validate() error {
 // changeConnection changes what is given; settings and credentials are given all together. New credentials
 // make the connection active again, but not one that was disconnected: that is connected anew.
 func (s *service) changeConnection(ctx context.Context, req changeConnection) (c connection, err error) {
-	var sealed []byte
+	var fresh newAccount
 	if req.Credentials != nil || req.Settings != nil {
 		var r connectionRow
 		if err := s.db.View(ctx, func(tx *sqldb.Tx) (err error) { r, err = readConnection(ctx, tx, req.ID); return err }); err != nil {
@@ -300,12 +310,12 @@ func (s *service) changeConnection(ctx context.Context, req changeConnection) (c
 			return c, err
 		}
 		if req.Credentials != nil {
-			if sealed, err = s.keepers.seal(ctx, r.channel, &pb.ConnectionCredentials{Values: req.Credentials}); err != nil {
+			if fresh, err = s.tryNew(ctx, r, req); err != nil {
 				return c, err
 			}
 		}
 	}
-	now := s.now().UnixMicro()
+	now := s.now()
 	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		r, err := lockConnection(ctx, tx, req.ID)
 		if err != nil {
@@ -317,13 +327,13 @@ func (s *service) changeConnection(ctx context.Context, req changeConnection) (c
 		if req.Settings != nil {
 			r.settings = req.Settings
 		}
-		if sealed != nil {
+		if fresh.sealed != nil {
 			if r.status == disabled {
 				return endpointx.Conflict("this connection was disconnected: connect the account again")
 			}
-			r.sealed, r.status, r.authorisedAt = sealed, active, now
+			s.renew(&r, fresh, now)
 		}
-		r.updatedAt = now
+		r.updatedAt = now.UnixMicro()
 		c = s.object(r, true)
 		return r.write(ctx, tx)
 	})
@@ -334,29 +344,56 @@ func (s *service) changeConnection(ctx context.Context, req changeConnection) (c
 	return c, nil
 }
 
+// tryNew asks the provider about the credentials that a connection is to be given.
+func (s *service) tryNew(ctx context.Context, r connectionRow, req changeConnection) (n newAccount, err error) {
+	a := provider.Account{ExternalID: r.externalID, Name: r.name, Settings: r.settings, Credentials: req.Credentials}
+	if req.Settings != nil {
+		a.Settings = req.Settings
+	}
+	if n, err = s.sealAccount(ctx, r.channel, a); err != nil || req.Check != nil && !*req.Check {
+		return n, err
+	}
+	var app provider.App
+	if r.appID != "" {
+		if app, err = s.openApp(ctx, r.channel, r.appID); err != nil {
+			return n, err
+		}
+	}
+	n.health, n.healthReason, err = s.try(ctx, r.channel, app, a)
+	return n, err
+}
+
 // disconnect drops the credentials and leaves the connection as disabled: what was accepted for it still
-// finds it. It is repeatable.
+// finds it. What an account's owner had granted is taken back at the provider, now or as soon as it answers. It is
+// repeatable.
 func (s *service) disconnect(ctx context.Context, req byID) (none struct{}, err error) {
-	now := s.now().UnixMicro()
+	var w *withdrawal
 	err = s.db.Tx(ctx, func(tx *sqldb.Tx) error {
+		w = nil
 		r, err := lockConnection(ctx, tx, req.ID)
 		if err != nil || (r.status == disabled && r.sealed == nil) {
 			return err
 		}
-		r.status, r.sealed, r.updatedAt = disabled, nil, now
+		if w, err = s.withdraw(ctx, tx, r); err != nil {
+			return err
+		}
+		r.drop(disabled, "", s.now())
 		return r.write(ctx, tx)
 	})
 	if err != nil {
 		return none, err
 	}
 	s.relay.flush(ctx)
+	if w != nil {
+		s.takeBackAtOnce(ctx, *w)
+	}
 	return none, nil
 }
 
 func readConnection(ctx context.Context, tx *sqldb.Tx, id string) (r connectionRow, err error) {
 	err = r.scan(tx.QueryRowContext(ctx, `SELECT `+connectionColumns+` FROM connections WHERE id = $1 AND workspace_id = $2`,
 		id, workspaceOf(ctx)).Scan)
-	if errors.Is(err, sql.ErrNoRows) {
+	if noRows(err) {
 		err = endpointx.NotFound("connection")
 	}
 	return r, err

@@ -7,7 +7,13 @@
 //     request is answered once its change was published, or after two seconds without: then the relay
 //     publishes it as soon as the brokers are back.
 //   - Secrets of providers are sealed with the channel's keeper before they are stored, are never given
-//     back, and leave database and topic when an account is disconnected or its tokens are revoked.
+//     back, and leave database and topic when an account is disconnected or its tokens are revoked. What buys
+//     new tokens is never published.
+//   - An account's owner connects it through a link: in one browser, once, within ten minutes. An answer that
+//     another browser brings, that was used, or that nobody waits for changes nothing.
+//   - Credentials are bought anew by one replica at a time, long before they end. What an owner granted is
+//     taken back at the provider when the account is disconnected; an outage there keeps nobody waiting.
+//   - A provider's outage never changes a connection's status: only credentials that it surely calls void do.
 //   - An account is connected in one workspace at a time. Connecting it again keeps the connection's id, and
 //     so its conversations.
 //   - What a provider says of credentials (revoked, invalid) only counts for the credentials it could have

@@ -14,9 +14,11 @@ import (
 	"tributary.dev/libs/app"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx"
+	pb "tributary.dev/proto/gen/tributary/v1"
 )
 
-// keepers seal what only a channel's adapter may open. Connect asks them to encrypt and never to decrypt.
+// keepers seal what only a channel's adapter, and connect, may open: connect to ask the provider how an account is, to
+// keep its credentials fresh, and to take them back.
 type keepers struct {
 	byChannel map[string]*secrets.Keeper
 }
@@ -46,6 +48,36 @@ func (k *keepers) seal(ctx context.Context, channel string, m proto.Message) ([]
 		return nil, errors.Join(endpointx.Unavailable("the keeper of secrets"), err)
 	}
 	return sealed, nil
+}
+
+// errNotOpened hides why: a keeper's error may carry its address, a decoder's some of the plaintext.
+var errNotOpened = errors.New("connect: these secrets do not open with the channel's keeper")
+
+func (k *keepers) open(ctx context.Context, channel string, sealed []byte, into proto.Message) error {
+	keeper := k.byChannel[channel]
+	if len(sealed) == 0 || keeper == nil {
+		return errNotOpened
+	}
+	//bound:timeout a keeper that opens credentials | {} | 503; a job tries again
+	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
+	defer cancel()
+	plain, err := keeper.Decrypt(ctx, sealed)
+	if err != nil || proto.Unmarshal(plain, into) != nil {
+		return errors.Join(endpointx.Unavailable("the keeper of secrets"), errNotOpened)
+	}
+	return nil
+}
+
+func (k *keepers) openApp(ctx context.Context, channel string, sealed []byte) (*pb.AppSecrets, error) {
+	secrets := &pb.AppSecrets{}
+	return secrets, k.open(ctx, channel, sealed, secrets)
+}
+
+// values are credentials, or what is stored as such.
+func (k *keepers) values(ctx context.Context, channel string, sealed []byte) (map[string]string, error) {
+	credentials := &pb.ConnectionCredentials{}
+	err := k.open(ctx, channel, sealed, credentials)
+	return credentials.GetValues(), err
 }
 
 func (k *keepers) close() error {

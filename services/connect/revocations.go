@@ -47,7 +47,7 @@ func (h *revocations) handle(ctx context.Context, batch []bus.Record) error {
 	err := h.s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		outcomes = outcomes[:0]
 		for _, e := range events {
-			outcome, err := revoke(ctx, tx, e, h.s.now().UnixMicro())
+			outcome, err := revoke(ctx, tx, e, h.s.now())
 			if err != nil {
 				return err
 			}
@@ -68,7 +68,7 @@ func (h *revocations) handle(ctx context.Context, batch []bus.Record) error {
 
 // revoke applies one event. Of all that a provider says since the credentials were given the gravest
 // counts, so that order and repetition change nothing; a disconnected connection stays as it is.
-func revoke(ctx context.Context, tx *sqldb.Tx, e *pb.ChannelEvent, now int64) (outcome string, err error) {
+func revoke(ctx context.Context, tx *sqldb.Tx, e *pb.ChannelEvent, now time.Time) (outcome string, err error) {
 	if _, err := tx.ExecContext(ctx, `UPDATE connections SET updated_at = updated_at WHERE id = $1`, e.GetConnectionId()); err != nil {
 		return "", err
 	}
@@ -90,9 +90,10 @@ func revoke(ctx context.Context, tx *sqldb.Tx, e *pb.ChannelEvent, now int64) (o
 	case r.status == disabled, r.status == revoked, r.status == status:
 		return "known", nil
 	}
-	r.status, r.updatedAt = status, now
 	if status == revoked {
-		r.sealed = nil
+		r.drop(revoked, e.GetReason(), now)
+	} else {
+		r.void(e.GetReason(), now)
 	}
 	return status, r.write(ctx, tx)
 }

@@ -36,7 +36,9 @@ func start(t *testing.T, c *bustest.Cluster, common app.Common) *mesh {
 	ctx, cancel := context.WithCancel(context.Background())
 	addr, done := make(chan net.Addr, 1), make(chan error, 1)
 	p.Started = func(a net.Addr) { addr <- a }
-	go func() { done <- p.Run(ctx, app.Unit{Service: Service, Settings: Service.Config()}) }()
+	settings := Service.Config().(*Config)
+	nobodyAnswers(settings)
+	go func() { done <- p.Run(ctx, app.Unit{Service: Service, Settings: settings}) }()
 	m := &mesh{T: t, platform: p, stop: func() {
 		cancel()
 		require.NoError(t, <-done)

@@ -118,3 +118,15 @@ func (h *house) requireNoSecrets(canary string) {
 		return nil
 	}))
 }
+
+func (h *house) openedSlack(id string) (credentials map[string]string) {
+	h.Helper()
+	h.adapter("slack", func(ctx context.Context, a *accounts.Accounts) {
+		c, ok := a.Connection(id)
+		require.True(h, ok)
+		opened, err := a.Opened(ctx, c)
+		require.NoError(h, err)
+		credentials = opened.Credentials
+	})
+	return credentials
+}

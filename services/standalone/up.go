@@ -169,7 +169,7 @@ The owner's API key lies in %[2]s. Try:
 
   curl -s -H "Authorization: Bearer $(cat %[2]s)" %[1]s/v1/connections
   curl -s -H "Authorization: Bearer $(cat %[2]s)" -H 'Content-Type: application/json' %[1]s/v1/connections \
-    -d '{"channel":"sms","name":"Shop","external_id":"+41445550100","credentials":{"account_sid":"ACexample","auth_token":"example-token"}}'
+    -d '{"channel":"sms","name":"Shop","external_id":"+41445550100","check":false,"credentials":{"account_sid":"ACexample","auth_token":"example-token"}}'
   curl -s -H "Authorization: Bearer $(cat %[2]s)" %[1]s/v1/conversations
   curl -sN -H "Authorization: Bearer $(cat %[2]s)" %[1]s/v1/events
 

@@ -16,7 +16,7 @@ import (
 )
 
 // Slack stands in for Slack's Web API: chat.postMessage, the steps of a file's upload and where it was
-// shared, file download, users.info and auth.test.
+// shared, file download, users.info, auth.test and OAuth.
 type Slack struct {
 	*server
 
@@ -28,6 +28,8 @@ type Slack struct {
 	// held are files that files.info tells of, by id, as paths of files; denied the errors of methods.
 	held, denied map[string]string
 	next         int64
+	// OAuth is how a workspace's owner installs the app.
+	OAuth *SlackOAuth
 	// Posted is called after a message was taken, in a goroutine of the call: the place to send its echo.
 	Posted func(SlackPost)
 }
@@ -53,8 +55,14 @@ func NewSlack(address string, users map[string]string, files map[string][]byte) 
 	s.mux.HandleFunc("POST /api/files.info", s.fileInfo)
 	s.mux.HandleFunc("/api/users.info", s.userInfo)
 	s.mux.HandleFunc("/api/auth.test", func(w http.ResponseWriter, r *http.Request) {
-		s.carry(w, r, "auth.test", func() (int, any) { return 200, map[string]any{"ok": true, "team_id": "T0STANDIN"} })
+		s.carry(w, r, "auth.test", func() (int, any) {
+			if answer, ok := s.OAuth.who(tokenOf(r)); ok {
+				return 200, answer
+			}
+			return 200, map[string]any{"ok": true} // a token that was pasted: of whichever team
+		})
 	})
+	s.OAuth = newSlackOAuth(s.mux, SlackOAuthConfig{ClientID: "1.2", ClientSecret: "canary-client", AppID: "A1", Team: "T0OAUTH", TeamName: "Acme"}, s.carry)
 	s.mux.HandleFunc("GET /files/{path...}", s.download)
 	return s, s.start(address)
 }
@@ -219,7 +227,7 @@ func (s *Slack) download(w http.ResponseWriter, r *http.Request) {
 
 // authorised wants a bearer token, in the header or in the form; Slack says invalid_auth with a 200.
 func authorised(w http.ResponseWriter, r *http.Request) bool {
-	if strings.HasPrefix(r.Header.Get("Authorization"), "Bearer xoxb-") || strings.HasPrefix(r.FormValue("token"), "xoxb-") {
+	if token := strings.TrimPrefix(tokenOf(r), "xoxe."); strings.HasPrefix(token, "xoxb-") {
 		return true
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -12,13 +12,14 @@ import (
 	"strings"
 )
 
-// Twilio stands in for Twilio's Messages API and its media.
+// Twilio stands in for Twilio's Messages API, its media, and what it tells of an account.
 type Twilio struct {
 	*server
 
 	accountSID, authToken string
 	posts                 []TwilioPost
 	media                 map[string]Media
+	numbers               []string // nil: all
 	// Posted is called after a message was taken, in a goroutine of the call: the place to call back.
 	Posted func(TwilioPost)
 }
@@ -41,6 +42,7 @@ func NewTwilio(address, accountSID, authToken string, media map[string]Media) (*
 	maps.Copy(t.media, media)
 	t.mux.HandleFunc("POST /2010-04-01/Accounts/{account}/Messages.json", t.create)
 	t.mux.HandleFunc("GET /media/{path...}", t.fetch)
+	t.accountRoutes()
 	return t, t.start(address)
 }
 
