@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,6 +26,23 @@ func kit(tb testing.TB) channeltest.Kit {
 		Features: features,
 		Sign:     sign,
 		Canaries: []string{"CANARY-sms", "CANARY CITY", "4155550123"},
+		StandIn:  standIn,
+	}
+}
+
+func standIn(t *testing.T) channeltest.StandIn {
+	s, a := twilioUp(t)
+	s.Keep("1", standin.Media{ContentType: "image/jpeg", Data: []byte("jpeg")})
+	return channeltest.StandIn{
+		Adapter: a, Out: func() *channel.Outgoing { return text("+14155550123", "") }, Fail: s.Fail,
+		Took: func() (took []channeltest.Taken) {
+			for _, p := range s.Posts() {
+				took = append(took, channeltest.Taken{Text: p.Body, FileURL: strings.Join(p.MediaURL, " ")})
+			}
+			return took
+		},
+		Revoked: map[string]string{"account_sid": "AC1", "auth_token": "revoked"},
+		Media:   channel.MediaRef{URL: s.URL + "/media/1", ContentType: "image/jpeg"}, File: []byte("jpeg"),
 	}
 }
 
