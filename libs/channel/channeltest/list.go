@@ -89,13 +89,13 @@ func (l *list) run(kit Kit, samples []sample) {
 					l.prove(i.proves, t.Name())
 				}
 			}()
-			if o := l.outcomes[i.after]; o == failed || o == waits {
-				l.skip(t, i.name, waits, "first: "+i.after)
-			}
 			if i.spares != nil {
 				if why := i.spares(kit, samples); why != "" {
 					l.skip(t, i.name, spared, why)
 				}
+			}
+			if o := l.outcomes[i.after]; o == failed || o == waits {
+				l.skip(t, i.name, waits, "first: "+i.after)
 			}
 			i.check(t, kit, samples)
 		})
