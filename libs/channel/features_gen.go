@@ -4,7 +4,7 @@ package channel
 
 // Names of the channels there are, sorted.
 func Names() []string {
-	return []string{"slack", "sms"}
+	return []string{"slack", "sms", "telegram"}
 }
 
 // Lookup gives the features of a channel.
@@ -14,6 +14,8 @@ func Lookup(name string) (Features, bool) {
 		return Features{Name: "slack", Title: "Slack", Ref: "app", BodyLimit: 524288, TextLimit: 4000, TextUnit: "characters", Address: false, ProviderTime: true, IdentityKind: "slack_user", ExternalID: "[TE][A-Z0-9]{2,}", Settings: map[string]string{}, Credentials: []string{"bot_token"}, Optional: []string(nil), AppSecrets: []string{"signing_secret"}, SignedWith: []string(nil), Providers: map[string]Provider(nil), Whole: false, BearerSecret: false, Batches: false, Interfaces: []string{"challenger", "sender", "fetcher", "timed"}, LongestCall: 60}, true
 	case "sms":
 		return Features{Name: "sms", Title: "SMS", Ref: "connection", BodyLimit: 524288, TextLimit: 1600, TextUnit: "characters", Address: true, ProviderTime: false, IdentityKind: "phone", ExternalID: "(whatsapp:)?\\+[1-9][0-9]{6,14}|[0-9]{3,8}|[A-Za-z][A-Za-z0-9 ._&+-]{0,10}|[0-9]{1,3}[A-Za-z][A-Za-z0-9 ._&+-]{0,7}", Settings: map[string]string{"help_reply": ".{1,1000}.{0,600}", "messages_per_second": "0\\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,2}(\\.[0-9]{1,2})?|1000", "provider": "twilio"}, Credentials: []string{"account_sid", "auth_token"}, Optional: []string(nil), AppSecrets: []string{}, SignedWith: []string{"auth_token", "previous_auth_token"}, Providers: map[string]Provider(nil), Whole: false, BearerSecret: false, Batches: false, Interfaces: []string{"sender", "fetcher"}, LongestCall: 60}, true
+	case "telegram":
+		return Features{Name: "telegram", Title: "Telegram", Ref: "connection", BodyLimit: 524288, TextLimit: 4096, TextUnit: "utf16", Address: true, ProviderTime: true, IdentityKind: "telegram_user", ExternalID: "[1-9][0-9]{4,15}", Settings: map[string]string{}, Credentials: []string{"bot_token", "secret_token"}, Optional: []string(nil), AppSecrets: []string{}, SignedWith: []string{"secret_token", "previous_secret_token"}, Providers: map[string]Provider(nil), Whole: false, BearerSecret: true, Batches: false, Interfaces: []string{"sender", "fetcher"}, LongestCall: 60}, true
 	}
 	return Features{}, false
 }

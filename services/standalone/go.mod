@@ -12,6 +12,7 @@ replace (
 	tributary.dev/services/privacy => ../privacy
 	tributary.dev/services/slack => ../slack
 	tributary.dev/services/sms => ../sms
+	tributary.dev/services/telegram => ../telegram
 )
 
 require (
@@ -25,6 +26,7 @@ require (
 	tributary.dev/services/privacy v0.0.0
 	tributary.dev/services/slack v0.0.0
 	tributary.dev/services/sms v0.0.0
+	tributary.dev/services/telegram v0.0.0
 )
 
 require (

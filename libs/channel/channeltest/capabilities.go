@@ -43,12 +43,13 @@ func receives(e channel.Event) (all []capability.Name) {
 		}
 	}
 	inbound := e.Type == channel.TypeMessage && !e.Outbound
-	shows(capability.ReceiveText, inbound && e.Content.Text != "")
+	written := inbound && e.Content.Payload == ""
+	shows(capability.ReceiveText, written && e.Content.Text != "")
 	shows(capability.ReceiveMedia, inbound && len(e.Content.Attachments) > 0)
 	shows(capability.ReceiveEdits, e.Type == channel.TypeEdit)
 	shows(capability.ReceiveDeletions, e.Type == channel.TypeDeletion)
 	shows(capability.ReceiveReactions, e.Type == channel.TypeReaction)
-	shows(capability.ReceiveReplies, inbound && e.ReplyTo != "")
+	shows(capability.ReceiveReplies, written && e.ReplyTo != "")
 	shows(capability.ReceivePayload, inbound && e.Content.Payload != "")
 	shows(capability.ReceiveGroups, inbound && e.Thread.Group)
 	shows(capability.ReceiveElsewhere, e.Type == channel.TypeMessage && e.Outbound)

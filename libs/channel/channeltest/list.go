@@ -82,7 +82,7 @@ func (l *list) run(kit Kit, samples []sample) {
 			l.outcomes[i.name] = failed // until it has ended otherwise
 			defer func() {
 				if t.Skipped() && l.outcomes[i.name] == failed {
-					l.outcomes[i.name] = spared
+					l.outcomes[i.name], l.reasons[i.name] = spared, "left out of its StandIn"
 				}
 				if !t.Failed() && l.outcomes[i.name] == failed {
 					l.outcomes[i.name] = passed
