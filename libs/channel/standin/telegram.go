@@ -64,7 +64,7 @@ func (t *Telegram) Block(chatID string) {
 
 func (t *Telegram) method(w http.ResponseWriter, r *http.Request) {
 	if r.PathValue("bot") != "bot"+t.token {
-		t.answer(w, http.StatusUnauthorized, "Unauthorized")
+		t.answer(w, http.StatusUnauthorized, http.StatusText(http.StatusUnauthorized))
 		return
 	}
 	method := r.PathValue("method")
