@@ -42,8 +42,6 @@ type Features struct {
 	Providers map[string]Provider `yaml:"providers"`
 	// Whole: a message leaves in one call, its attachments with it.
 	Whole bool `yaml:"whole"`
-	// BearerSecret: webhooks carry the secret itself and nothing signs their bytes.
-	BearerSecret bool `yaml:"bearer_secret"`
 	// Batches: a webhook may carry several items.
 	Batches bool `yaml:"batches"`
 	// Interfaces that the adapter implements beyond Adapter: challenger, sender, fetcher, timed, listener, poller.

@@ -20,6 +20,7 @@ func kit(tb testing.TB) channeltest.Kit {
 		New:      func() channel.Adapter { return New(*DefaultConfig(), http.DefaultClient) },
 		Features: features,
 		Sign:     sign,
+		Bearer:   func(*channel.Request) bool { return true },
 		Canaries: []string{"CANARY", "ada_canary", "781220015", "781220099"},
 		StandIn:  standIn,
 	}

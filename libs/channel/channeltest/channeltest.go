@@ -17,8 +17,8 @@
 // testdata/capabilities.json.
 //
 // Sending and fetching are tried on what stands in for the provider, where the kit is given it. What a channel need
-// not do it declares: by not being a channel.Sender or channel.Fetcher, by the features batches and bearer_secret of its
-// channel.yaml, and by what it leaves out of its StandIn.
+// not do it declares: by not being a channel.Sender or channel.Fetcher, by the feature batches of its channel.yaml, by Bearer,
+// and by what it leaves out of its StandIn.
 package channeltest
 
 import (
@@ -51,6 +51,9 @@ type Kit struct {
 	// Sign signs a request as the provider does, by changing its headers or its URL. It replaces a
 	// signature that is there.
 	Sign func(r *channel.Request, secret string)
+	// Bearer tells the requests whose provider signs nothing but repeats the secret: that a body was changed can't be told
+	// there. Nil: there are none.
+	Bearer func(r *channel.Request) bool
 	// Samples is the folder of the samples; "testdata" where empty.
 	Samples string
 	// AppID is the provider's id of our app, by which own echoes are known.

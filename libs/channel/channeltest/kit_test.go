@@ -50,9 +50,28 @@ func (p pigeon) Verify(r *channel.Request, secrets channel.Secrets) error {
 	return &channel.Error{Class: channel.ClassUnverified, Code: code}
 }
 
-func (p pigeon) Normalise(r *channel.Request) (channel.Result, error) {
+// Normalise reads one note, or several.
+func (p pigeon) Normalise(r *channel.Request) (all channel.Result, err error) {
+	var notes []json.RawMessage
+	if !bytes.HasPrefix(r.Body, []byte("[")) {
+		return p.note(r, r.Body)
+	}
+	if json.Unmarshal(r.Body, &notes) != nil {
+		return all, &channel.Error{Class: channel.ClassReject, Code: "not_json"}
+	}
+	for _, note := range notes {
+		one, err := p.note(r, note)
+		if err != nil || len(one.Faults) > 0 && p.defect == "loses the rest" {
+			return channel.Result{Faults: []string{"incomplete"}}, nil
+		}
+		all.Events, all.Unknown, all.Faults = append(all.Events, one.Events...), append(all.Unknown, one.Unknown...), append(all.Faults, one.Faults...)
+	}
+	return all, nil
+}
+
+func (p pigeon) note(r *channel.Request, body []byte) (channel.Result, error) {
 	var in struct{ ID, From, Team, Text, Kind string }
-	d := json.NewDecoder(bytes.NewReader(r.Body))
+	d := json.NewDecoder(bytes.NewReader(body))
 	if p.defect == "reads only what it knows" {
 		d.DisallowUnknownFields()
 	}
@@ -171,7 +190,7 @@ func pigeonKit(defect string) Kit {
 		Features: channel.Features{
 			Name: "pigeon", Title: "Pigeon", Ref: "app", BodyLimit: 64 << 10, TextLimit: 100, TextUnit: channel.UnitCharacters,
 			IdentityKind: "pigeon_user", ExternalID: "[a-z0-9]+", LongestCall: 1,
-			Credentials: []string{"ring"}, Interfaces: []string{"sender"},
+			Batches: true, Credentials: []string{"ring"}, Interfaces: []string{"sender"},
 		},
 		StandIn: func(*testing.T) StandIn {
 			l := &loft{}
@@ -210,6 +229,7 @@ func TestTheKitFindsEachDefect(t *testing.T) {
 		"leaks into clear fields":      "a_mesh_that_fails",
 		"is more than it declares":     "declared_features",
 		"reads only what it knows":     "unknown_fields_change_nothing",
+		"loses the rest":               "one_bad_item_does_not_lose_the_rest",
 		"passes over unknown types":    "unknown_types_are_taken_and_counted",
 		"refuses the longest text":     "the_longest_text_is_sent",
 		"forgets what is answered":     "a_reply_names_what_it_answers",
