@@ -216,13 +216,23 @@ func sendsToSilence(t *testing.T, kit Kit, _ []sample) {
 	assert.Len(t, p.Took(), 1)
 }
 
+// locator is a channel that must ask its provider where a file lies.
+type locator interface {
+	Locate(ctx context.Context, conn *channel.Connection, ref channel.MediaRef) (channel.MediaRef, error)
+}
+
 func fetchesFile(t *testing.T, kit Kit, _ []sample) {
 	p := kit.StandIn(t)
 	if p.File == nil {
 		t.Skip("the stand-in has no file")
 	}
-	conn := p.Out().Connection
-	request, err := p.Adapter.(channel.Fetcher).Media(conn, p.Media)
+	conn, at := p.Out().Connection, p.Media
+	if locator, ok := p.Adapter.(locator); ok && at.URL == "" {
+		var err error
+		at, err = locator.Locate(t.Context(), conn, at)
+		require.NoError(t, err)
+	}
+	request, err := p.Adapter.(channel.Fetcher).Media(conn, at)
 	require.NoError(t, err)
 	client := media.NewClient(media.ClientConfig{Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	file, err := client.Fetch(t.Context(), request, p.Media.ContentType)

@@ -21,19 +21,9 @@ func standalone(root string, services []string) error {
 	if err != nil {
 		return err
 	}
-	made := string(old)
-	for line, has := range map[string]*regexp.Regexp{
-		"\ttributary.dev/services/%s => ../%[1]s\n": regexp.MustCompile(`(?m)(^\ttributary\.dev/services/\w+ => \S+\n)+`),
-		"\ttributary.dev/services/%s v0.0.0\n":      regexp.MustCompile(`(?m)(^\ttributary\.dev/services/\w+ v0\.0\.0\n)+`),
-	} {
-		if len(has.FindAllString(made, -1)) != 1 {
-			return fmt.Errorf("%s: the services are not together, like %q", file, line)
-		}
-		var lines strings.Builder
-		for _, s := range slices.Sorted(slices.Values(services)) {
-			fmt.Fprintf(&lines, line, s)
-		}
-		made = has.ReplaceAllLiteralString(made, lines.String())
+	made, err := requiring(string(old), services)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	if made == string(old) {
 		return nil
@@ -42,6 +32,24 @@ func standalone(root string, services []string) error {
 		return err
 	}
 	return tidy(dir)
+}
+
+// requiring gives a go.mod with the lines of these services in the places of those that it has.
+func requiring(mod string, services []string) (string, error) {
+	for line, has := range map[string]*regexp.Regexp{
+		"\ttributary.dev/services/%s => ../%[1]s\n": regexp.MustCompile(`(?m)(^\ttributary\.dev/services/\w+ => \S+\n)+`),
+		"\ttributary.dev/services/%s v0.0.0\n":      regexp.MustCompile(`(?m)(^\ttributary\.dev/services/\w+ v0\.0\.0\n)+`),
+	} {
+		if len(has.FindAllString(mod, -1)) != 1 {
+			return "", fmt.Errorf("the services are not together, in lines like %q", line)
+		}
+		var lines strings.Builder
+		for _, s := range slices.Sorted(slices.Values(services)) {
+			fmt.Fprintf(&lines, line, s)
+		}
+		mod = has.ReplaceAllLiteralString(mod, lines.String())
+	}
+	return mod, nil
 }
 
 // tidy a module, without the workspace.
