@@ -61,8 +61,11 @@ func (p pigeon) Normalise(r *channel.Request) (all channel.Result, err error) {
 	}
 	for _, note := range notes {
 		one, err := p.note(r, note)
-		if err != nil || len(one.Faults) > 0 && p.defect == "loses the rest" {
-			return channel.Result{Faults: []string{"incomplete"}}, nil
+		if err != nil {
+			one.Faults = []string{"not_json"}
+		}
+		if len(one.Faults) > 0 && p.defect == "loses the rest" {
+			return one, nil
 		}
 		all.Events, all.Unknown, all.Faults = append(all.Events, one.Events...), append(all.Unknown, one.Unknown...), append(all.Faults, one.Faults...)
 	}
