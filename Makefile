@@ -86,9 +86,13 @@ tidy: ## Tidy every module, as lint wants them
 generate: ## Regenerate what is generated: protobuf, lists from channel.yaml, tables of settings and bounds
 	@export PATH=$$(dirname $(call tool,proto,buf)):$$(dirname $(call tool,proto,protoc-gen-go)):$$(dirname $(call tool,proto,protoc-gen-go-grpc)):$$PATH; \
 	cd proto && buf lint && buf generate
-	@go run ./libs/channel/generate
+	@GOWORK=off go run -C libs ./channel/generate .. # go.work may name what is gone, and not what is new
 	@go run ./services/standalone/cmd/tributary settings --write .
 	@go run ./deploy/bounds
+
+.PHONY: new-channel
+new-channel: ## Write the folder of a new channel and spread it (NAME=telegram; docs/adding-a-channel.md)
+	@GOWORK=off go run -C libs ./channel/scaffold .. $(NAME) && $(MAKE) --no-print-directory generate
 
 .PHONY: verify
 verify: ## Fail when a generated file is not what `make generate` makes

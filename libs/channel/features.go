@@ -43,6 +43,8 @@ type Features struct {
 	Providers map[string]Provider `yaml:"providers"`
 	// Whole: a message leaves in one call, its attachments with it.
 	Whole bool `yaml:"whole"`
+	// Batches: a webhook may carry several items.
+	Batches bool `yaml:"batches"`
 	// Interfaces that the adapter implements beyond Adapter: challenger, sender, fetcher, timed, listener, poller.
 	Interfaces []string `yaml:"interfaces"`
 	// Longest call to the provider that the adapter makes, in seconds.

@@ -32,6 +32,26 @@ func kit(tb testing.TB) channeltest.Kit {
 		},
 		AppID:    ourApp,
 		Canaries: []string{"CANARY-messenger", "canary-messenger"},
+		StandIn:  standIn,
+	}
+}
+
+func standIn(t *testing.T) channeltest.StandIn {
+	g, a := graphUp(t)
+	g.Keep("a.jpg", standin.Media{ContentType: "image/jpeg", Data: []byte("jpeg")})
+	g.Know(ada, standin.GraphPerson{FirstName: "Ada", LastName: "Lovelace"})
+	return channeltest.StandIn{
+		Adapter: a, Out: func() *channel.Outgoing { return text("") }, Fail: g.Fail,
+		Took: func() (took []channeltest.Taken) {
+			for _, p := range g.Posts() {
+				took = append(took, channeltest.Taken{Text: p.Text, FileName: p.FileName, File: p.File, FileURL: p.URL, ReplyTo: p.ReplyTo})
+			}
+			return took
+		},
+		Revoked:    map[string]string{"page_token": "EAArevoked"},
+		Answerable: "m_answered",
+		Media:      channel.MediaRef{URL: g.URL + "/media/files/a.jpg", ContentType: "image/jpeg"}, File: []byte("jpeg"),
+		Person: &channel.Identity{Kind: "psid", Value: page + ":" + ada}, Name: "Ada Lovelace",
 	}
 }
 

@@ -31,6 +31,23 @@ func kit(tb testing.TB) channeltest.Kit {
 		},
 		AppID:    ourApp,
 		Canaries: []string{"CANARY-slack", "canary-slack", "CANARY-bot"},
+		StandIn:  standIn,
+	}
+}
+
+func standIn(t *testing.T) channeltest.StandIn {
+	s, a := slackUp(t)
+	return channeltest.StandIn{
+		Adapter: a, Out: func() *channel.Outgoing { return text("C1:1773500965.000200", "") }, Fail: s.Fail,
+		Took: func() (took []channeltest.Taken) {
+			for _, p := range s.Posts() {
+				took = append(took, channeltest.Taken{Text: p.Text, FileName: p.FileName, File: p.File})
+			}
+			return took
+		},
+		Revoked: map[string]string{"bot_token": "revoked"},
+		Media:   channel.MediaRef{URL: s.URL + "/files/a.jpg"}, File: []byte("jpeg"),
+		Person: &channel.Identity{Kind: "slack_user", Value: "T1:U1"}, Name: "Ada",
 	}
 }
 

@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,6 +27,23 @@ func kit(tb testing.TB) channeltest.Kit {
 		Features: features,
 		Sign:     sign,
 		Canaries: []string{"CANARY-sms", "CANARY CITY", "4155550123"},
+		StandIn:  standIn,
+	}
+}
+
+func standIn(t *testing.T) channeltest.StandIn {
+	s, a := twilioUp(t)
+	s.Keep("1", standin.Media{ContentType: "image/jpeg", Data: []byte("jpeg")})
+	return channeltest.StandIn{
+		Adapter: a, Out: func() *channel.Outgoing { return text("+14155550123", "") }, Fail: s.Fail,
+		Took: func() (took []channeltest.Taken) {
+			for _, p := range s.Posts() {
+				took = append(took, channeltest.Taken{Text: p.Body, FileURL: strings.Join(p.MediaURL, " ")})
+			}
+			return took
+		},
+		Revoked: map[string]string{"account_sid": "AC1", "auth_token": "revoked"},
+		Media:   channel.MediaRef{URL: s.URL + "/media/1", ContentType: "image/jpeg"}, File: []byte("jpeg"),
 	}
 }
 
@@ -49,6 +68,7 @@ func vonageKit(tb testing.TB) channeltest.Kit {
 	k := kit(tb)
 	k.Samples, k.Settings = "testdata/vonage", map[string]string{"provider": "vonage"}
 	k.Canaries = []string{"CANARY-sms", "41791234567", "4155550123"}
+	k.StandIn = vonageStandIn
 	k.Sign = func(r *channel.Request, secret string) {
 		if r.Header == nil {
 			r.Header = http.Header{}
@@ -56,6 +76,27 @@ func vonageKit(tb testing.TB) channeltest.Kit {
 		r.Header.Set("Authorization", standin.VonageHeader(secret, r.Body, r.ReceivedAt).Get("Authorization"))
 	}
 	return k
+}
+
+func vonageStandIn(t *testing.T) channeltest.StandIn {
+	s, a, conn := vonageUp(t)
+	s.Keep("1", standin.Media{ContentType: "image/jpeg", Data: []byte("jpeg")})
+	revoked := maps.Clone(conn.Credentials)
+	revoked["application_id"] = "app-2"
+	return channeltest.StandIn{
+		Adapter: a, Fail: s.Fail, Revoked: revoked,
+		Out: func() *channel.Outgoing {
+			own := *conn
+			return byVonage(&own, "+41791234567", "")
+		},
+		Took: func() (took []channeltest.Taken) {
+			for _, p := range s.Posts() {
+				took = append(took, channeltest.Taken{Text: p.Text, FileURL: p.URL})
+			}
+			return took
+		},
+		Media: channel.MediaRef{URL: s.URL + "/v3/media/1", ContentType: "image/jpeg"}, File: []byte("jpeg"),
+	}
 }
 
 func TestConformance(t *testing.T) {

@@ -14,6 +14,7 @@ replace (
 	tributary.dev/services/shopify => ../shopify
 	tributary.dev/services/slack => ../slack
 	tributary.dev/services/sms => ../sms
+	tributary.dev/services/telegram => ../telegram
 )
 
 require (
@@ -29,6 +30,7 @@ require (
 	tributary.dev/services/shopify v0.0.0
 	tributary.dev/services/slack v0.0.0
 	tributary.dev/services/sms v0.0.0
+	tributary.dev/services/telegram v0.0.0
 )
 
 require (

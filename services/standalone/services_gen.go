@@ -11,9 +11,10 @@ import (
 	"tributary.dev/services/shopify"
 	"tributary.dev/services/slack"
 	"tributary.dev/services/sms"
+	"tributary.dev/services/telegram"
 )
 
 // services of the mesh, in the order they start.
 func services() []app.Service {
-	return []app.Service{privacy.Service, connect.Service, conversation.Service, messenger.Service, shopify.Service, slack.Service, sms.Service}
+	return []app.Service{privacy.Service, connect.Service, conversation.Service, messenger.Service, shopify.Service, slack.Service, sms.Service, telegram.Service}
 }

@@ -13,7 +13,12 @@
 // Samples are requests as a provider sends them, one in each testdata/<name>.http: the request line,
 // headers, an empty line, and the body to the end of the file (one line break at the end is not part of
 // it). The signature is left out: the kit has it made by Sign. What the adapter makes of a sample stands
-// beside it in testdata/<name>.golden.json, written by `go test -update`.
+// beside it in testdata/<name>.golden.json, written by `go test -update`, and what the channel can, by which test, in
+// testdata/capabilities.json.
+//
+// Sending and fetching are tried on what stands in for the provider, where the kit is given it. What a channel need
+// not do it declares: by not being a channel.Sender or channel.Fetcher, by the feature batches of its channel.yaml, by Bearer,
+// and by what it leaves out of its StandIn.
 package channeltest
 
 import (
@@ -22,6 +27,7 @@ import (
 	"time"
 
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/channel/capability"
 )
 
 // update rewrites the goldens: go test ./... -update
@@ -45,6 +51,9 @@ type Kit struct {
 	// Sign signs a request as the provider does, by changing its headers or its URL. It replaces a
 	// signature that is there.
 	Sign func(r *channel.Request, secret string)
+	// Bearer tells the requests whose provider signs nothing but repeats the secret: that a body was changed can't be told
+	// there. Nil: there are none.
+	Bearer func(r *channel.Request) bool
 	// Samples is the folder of the samples; "testdata" where empty.
 	Samples string
 	// AppID is the provider's id of our app, by which own echoes are known.
@@ -54,18 +63,17 @@ type Kit struct {
 	// Canaries are personal data planted in the samples besides what the events carry: none may show in
 	// an error, a count or a log line, nor anything of the events.
 	Canaries []string
+	// StandIn starts what stands in for the provider; nil leaves sending and fetching untried.
+	StandIn func(t *testing.T) StandIn
 }
 
-// Run holds the adapter to the contract.
+// Run holds the adapter to the contract: a subtest for each item of the list of what a channel owes. Where one
+// fails, the list is logged: what holds, what is to do, what waits for it, and what the channel is spared, and why.
 func Run(t *testing.T, kit Kit) {
 	samples := kit.samples(t)
-	t.Run("declared features are what it implements", func(t *testing.T) { declared(t, kit) })
-	t.Run("goldens", func(t *testing.T) { goldens(t, kit, samples) })
-	t.Run("signatures", func(t *testing.T) { signatures(t, kit, samples) })
-	t.Run("events are whole", func(t *testing.T) { whole(t, kit, samples) })
-	t.Run("a replay names the same events", func(t *testing.T) { replays(t, kit, samples) })
-	t.Run("nothing panics and nothing leaks", func(t *testing.T) { rough(t, kit, samples) })
-	t.Run("a mesh that fails gives no 2xx unless spooled", func(t *testing.T) { mesh(t, kit, samples) })
+	l := &list{t: t, outcomes: map[string]outcome{}, reasons: map[string]string{}, proved: map[capability.Name]string{}}
+	l.run(kit, samples)
+	t.Run("its capabilities are those recorded", func(t *testing.T) { l.recorded(t, kit) })
 }
 
 // Fuzz is the body of an adapter's fuzz target: whatever the bytes, signed, normalising neither panics nor

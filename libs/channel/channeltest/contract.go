@@ -68,6 +68,9 @@ func signatures(t *testing.T, kit Kit, samples []sample) {
 			refused(t, "no secret known", kit.signed(s, NewSecret), nil)
 			refused(t, "an empty secret known", kit.signed(s, ""), channel.Secrets{""})
 
+			if kit.Bearer != nil && kit.Bearer(kit.request(s)) {
+				return
+			}
 			changed := kit.signed(s, NewSecret)
 			changed.Body = append(changed.Body, []byte("&Body=forged")...)
 			refused(t, "a body changed after signing", changed, both)

@@ -27,11 +27,16 @@ type sample struct {
 	body       []byte
 }
 
-func (k Kit) samples(t testing.TB) []sample {
-	dir := k.Samples
-	if dir == "" {
-		dir = "testdata"
+// folder of the samples and of what is made of them.
+func (k Kit) folder() string {
+	if k.Samples == "" {
+		return "testdata"
 	}
+	return k.Samples
+}
+
+func (k Kit) samples(t testing.TB) []sample {
+	dir := k.folder()
 	files, err := filepath.Glob(filepath.Join(dir, "*.http"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files, "no sample requests in %s", dir)

@@ -1,5 +1,6 @@
 // Command generate spreads services/*/channel.yaml to where the rest of the mesh reads it: the features
-// in libs/channel, the list of services in standalone, and go.work. Run it in the repository's root.
+// in libs/channel, the list of services in standalone and its go.mod, go.work, and what people and the linter read. Its
+// argument is the repository's root.
 package main
 
 import (
@@ -23,7 +24,11 @@ import (
 var others = []string{"privacy", "connect", "conversation"}
 
 func main() {
-	if err := generate("."); err != nil {
+	root := "."
+	if len(os.Args) == 2 {
+		root = os.Args[1]
+	}
+	if err := generate(root); err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
@@ -54,6 +59,8 @@ func generate(root string) error {
 		write(root, "libs/channel/features_gen.go", featuresFile, channels),
 		write(root, "services/standalone/services_gen.go", servicesFile, services),
 		write(root, "go.work", workFile, modules),
+		standalone(root, services),
+		told(root, channels),
 	)
 }
 
