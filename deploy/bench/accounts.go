@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // Twilio signs with HMAC-SHA1
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
@@ -47,6 +48,8 @@ var (
 	others = []account{
 		{channel: "sms", provider: "Twilio", check: "twilio", floor: .7},
 		{channel: "messenger", provider: "Messenger", check: "meta", floor: .7},
+		{channel: "telegram", provider: "Telegram", check: "telegram", floor: .7},
+		{channel: "shopify", provider: "Shopify", check: "shopify", floor: .7},
 	}
 )
 
@@ -73,6 +76,13 @@ var checks = map[string]func(secret string, r *http.Request, body []byte) bool{
 	},
 	"meta": func(secret string, r *http.Request, body []byte) bool {
 		given, err := hex.DecodeString(strings.TrimPrefix(r.Header.Get("X-Hub-Signature-256"), "sha256="))
+		return err == nil && hmac.Equal(sumOf(sha256.New, secret, body), given)
+	},
+	"telegram": func(secret string, r *http.Request, _ []byte) bool {
+		return subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Telegram-Bot-Api-Secret-Token")), []byte(secret)) == 1
+	},
+	"shopify": func(secret string, r *http.Request, body []byte) bool {
+		given, err := base64.StdEncoding.DecodeString(r.Header.Get("X-Shopify-Hmac-SHA256"))
 		return err == nil && hmac.Equal(sumOf(sha256.New, secret, body), given)
 	},
 	"twilio": func(secret string, r *http.Request, body []byte) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -26,11 +27,45 @@ func (s *story) startOthers() error {
 	return err
 }
 
+// order has a person order something at a shop, and finds it on their contact.
+func (s *story) order(ctx context.Context, shop providers.Shop) error {
+	const note = "Ring twice, please"
+	hook := shop.Says(1, 1, note, time.Now())
+	delivered := delivery{hook.Path, hook.Body, func([]byte) http.Header { return hook.Header }}
+	if err := s.deliver(ctx, 1, []delivery{delivered, delivered}); err != nil {
+		return err
+	}
+	return mesh.Eventually(ctx, 15*time.Second, func() error {
+		query := url.Values{"identity_kind": {"phone"}, "identity": {shop.Phone(1)}}
+		found, err := s.api.Call(ctx, http.MethodGet, "/v1/contacts?"+query.Encode(), nil, http.StatusOK)
+		if err != nil || len(found.List("items")) != 1 {
+			return errors.Join(err, fmt.Errorf("%d contacts have the number of the order", len(found.List("items"))))
+		}
+		orders, err := s.api.Call(ctx, http.MethodGet, "/v1/contacts/"+found.List("items")[0].Text("id")+"/orders", nil, http.StatusOK)
+		if err != nil {
+			return err
+		}
+		items := orders.List("items")
+		if len(items) != 1 || items[0].Text("note") != note || items[0].Text("total") == "" {
+			return fmt.Errorf("the contact's orders are %v", items)
+		}
+		say("%-10s  in: order %s of %s %s, sent twice, there once, on the contact with its number", shop.Name(),
+			items[0].Text("number"), items[0].Text("currency"), items[0].Text("total"))
+		return nil
+	})
+}
+
 // elsewhere lets a person write over each of the other channels, and answers.
 func (s *story) elsewhere(ctx context.Context) error {
 	for n, p := range s.others {
 		if err := p.Connect(ctx, s.api); err != nil {
 			return fmt.Errorf("%s: %w", p.Name(), err)
+		}
+		if shop, ok := p.(providers.Shop); ok {
+			if err := s.order(ctx, shop); err != nil {
+				return fmt.Errorf("%s: %w", p.Name(), err)
+			}
+			continue
 		}
 		words, reply := "Greetings by "+p.Name(), "And back by "+p.Name()
 		hook := p.Says(1, n+1, words, time.Now())

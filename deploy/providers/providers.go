@@ -29,6 +29,13 @@ type Provider interface {
 	Close() error
 }
 
+// Shop is a provider over which nobody is written to. What its people say is the note of an order, under the number that
+// Phone gives.
+type Shop interface {
+	Provider
+	Phone(person int) string
+}
+
 // Webhook is a request of a provider's, by POST.
 type Webhook struct {
 	Path   string
@@ -53,7 +60,7 @@ func Start(h *Host) (all []Provider, err error) {
 			err = errors.Join(err, Close(all))
 		}
 	}()
-	for i, start := range []func(address string, h *Host) (Provider, error){startSlack, startMessenger, startTwilio, startVonage} {
+	for i, start := range []func(address string, h *Host) (Provider, error){startSlack, startMessenger, startTwilio, startVonage, startTelegram, startShopify} {
 		p, err := start(h.address(i), h)
 		if err != nil {
 			return all, err

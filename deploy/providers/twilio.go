@@ -45,9 +45,12 @@ func (t *twilio) Connect(ctx context.Context, api *mesh.Client) error {
 }
 
 func (t *twilio) Says(person, n int, text string, _ time.Time) Webhook {
-	form := standin.TwilioInbound(twilioAccount, fmt.Sprintf("SM%032x", n), fmt.Sprintf("+4179%07d", person), twilioNumber, text)
+	form := standin.TwilioInbound(twilioAccount, fmt.Sprintf("SM%032x", n), twilioPerson(person), twilioNumber, text)
 	return Webhook{t.path, standin.TwilioHeader(twilioToken, t.host.Public+t.path, form), []byte(form.Encode())}
 }
+
+// twilioPerson is a person's number.
+func twilioPerson(person int) string { return fmt.Sprintf("+4179%07d", person) }
 
 func (t *twilio) Taken() (all []Message) {
 	for _, p := range t.Posts() {

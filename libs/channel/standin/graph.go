@@ -24,7 +24,9 @@ type Graph struct {
 	people           map[string]GraphPerson
 	media            map[string]Media
 	posts            []GraphPost
-	refuse           func(GraphPost) *GraphError
+	// OAuth is how a Page's owner connects it.
+	OAuth  *GraphOAuth
+	refuse func(GraphPost) *GraphError
 	// Posted is called after a message was taken, before the call is answered: the place to send its echo.
 	Posted func(GraphPost)
 }
@@ -61,6 +63,11 @@ func NewGraph(address, appID, appSecret string, pages map[string]string) (*Graph
 	g.mux.HandleFunc("POST /{version}/{page}/messages", g.send)
 	g.mux.HandleFunc("GET /{version}/{id}", g.profile)
 	g.mux.HandleFunc("GET /media/files/{path...}", g.fetch)
+	login := GraphOAuthConfig{AppID: appID, AppSecret: appSecret}
+	for _, id := range slices.Sorted(maps.Keys(pages)) {
+		login.Pages = append(login.Pages, GraphPage{ID: id, Name: "Page " + id, Token: pages[id]})
+	}
+	g.OAuth = NewGraphOAuth(g.mux, login)
 	return g, g.start(address)
 }
 

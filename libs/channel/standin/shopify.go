@@ -21,8 +21,10 @@ type Shopify struct {
 	*server
 
 	shop, token string
-	orders      []ShopifyObject
-	customers   []ShopifyObject
+	// OAuth is how the shop's owner installs an app; nil before Install.
+	OAuth     *ShopifyOAuth
+	orders    []ShopifyObject
+	customers []ShopifyObject
 	// bucket is how full the leaky bucket was at a time.
 	bucket float64
 	leaked time.Time
@@ -48,6 +50,12 @@ func NewShopify(address, shop, accessToken string) (*Shopify, error) {
 	s.mux.HandleFunc("GET /admin/api/{version}/customers/{file}", s.call("customers.get", s.get(&s.customers, "customer")))
 	s.mux.HandleFunc("PUT /admin/api/{version}/customers/{file}", s.call("customers.update", s.update(&s.customers, "customer", "note", "tags")))
 	return s, s.start(address)
+}
+
+// Install lets the shop's owner install an app, and the app ask who the shop is.
+func (s *Shopify) Install(clientID, clientSecret string) {
+	s.OAuth = NewShopifyOAuth(s.mux, ShopifyOAuthConfig{ClientID: clientID, ClientSecret: clientSecret, Shop: s.shop})
+	s.OAuth.tokens[s.token] = true
 }
 
 // ReadShopifyObject reads the JSON of an order or a customer.
@@ -85,7 +93,7 @@ func (o ShopifyObject) updated() time.Time {
 // call is one authorised call that the shop's limit lets through.
 func (s *Shopify) call(method string, do func(w http.ResponseWriter, r *http.Request) (int, any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Shopify-Access-Token") != s.token {
+		if token := r.Header.Get("X-Shopify-Access-Token"); token != s.token && !s.OAuth.Alive(token) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = w.Write([]byte(`{"errors":"[API] Invalid API key or access token"}`))

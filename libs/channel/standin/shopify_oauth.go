@@ -101,6 +101,16 @@ func (s *ShopifyOAuth) Uninstalled() bool {
 	return s.uninstalled
 }
 
+// Alive tells whether an access token works.
+func (s *ShopifyOAuth) Alive(token string) bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tokens[token]
+}
+
 // Expire ends the access tokens, as time does; what refreshes them stays.
 func (s *ShopifyOAuth) Expire() {
 	s.mu.Lock()
