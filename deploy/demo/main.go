@@ -67,6 +67,7 @@ func run(ctx context.Context, bin, parts string, keep bool) (err error) {
 		{"The old traffic comes again, and the person writes again", s.replay},
 		{"The sweep destroys keys that nobody needs", s.sweep},
 		{"The backup from before the erasure is restored beside the living key registry", s.restored},
+		{"An owner connects a workspace by a link", s.link},
 		{"Every other channel", s.elsewhere},
 		{"The mesh stops, and every file it wrote is searched", s.search},
 	} {

@@ -63,13 +63,14 @@ func newStory(bin, parts, data string) (s *story, err error) {
 	}
 	settings := providers.Settings(s.others)
 	maps.Copy(settings, map[string]string{
-		"TRIBUTARY_CACHE_TTL":            "2s",
-		"TRIBUTARY_SLACK_API_URL":        s.slack.APIURL(),
-		"TRIBUTARY_SMS_TWILIO_URL":       s.twilio.URL,
-		"TRIBUTARY_MEDIA_ALLOW":          "127.0.0.0/8",
-		"TRIBUTARY_REGISTRY_SWEEP_AFTER": "8s",
-		"TRIBUTARY_REGISTRY_UPKEEP":      "1s",
-		"TRIBUTARY_LOG_LEVEL":            "debug",
+		"TRIBUTARY_CACHE_TTL":                   "2s",
+		"TRIBUTARY_SLACK_API_URL":               s.slack.APIURL(),
+		"TRIBUTARY_CONNECT_SLACK_AUTHORISE_URL": s.slack.URL + "/oauth/v2/authorize",
+		"TRIBUTARY_SMS_TWILIO_URL":              s.twilio.URL,
+		"TRIBUTARY_MEDIA_ALLOW":                 "127.0.0.0/8",
+		"TRIBUTARY_REGISTRY_SWEEP_AFTER":        "8s",
+		"TRIBUTARY_REGISTRY_UPKEEP":             "1s",
+		"TRIBUTARY_LOG_LEVEL":                   "debug",
 	})
 	s.mesh, err = mesh.New(mesh.Config{Bin: bin, Data: data, Real: parts == "real", Settings: settings})
 	return s, err

@@ -28,7 +28,7 @@ func (messenger) Name() string    { return "Messenger" }
 func (messenger) Secret() string  { return metaSecret }
 
 func (m messenger) Settings() map[string]string {
-	return map[string]string{"TRIBUTARY_MESSENGER_GRAPH_URL": m.URL}
+	return map[string]string{"TRIBUTARY_MESSENGER_GRAPH_URL": m.URL, "TRIBUTARY_CONNECT_FACEBOOK_URL": m.URL}
 }
 
 func (messenger) Connect(ctx context.Context, api *mesh.Client) error {

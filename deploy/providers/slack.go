@@ -26,7 +26,7 @@ func (slack) Name() string    { return "Slack" }
 func (slack) Secret() string  { return slackSecret }
 
 func (s slack) Settings() map[string]string {
-	return map[string]string{"TRIBUTARY_SLACK_API_URL": s.APIURL()}
+	return map[string]string{"TRIBUTARY_SLACK_API_URL": s.APIURL(), "TRIBUTARY_CONNECT_SLACK_AUTHORISE_URL": s.URL + "/oauth/v2/authorize"}
 }
 
 func (slack) Connect(ctx context.Context, api *mesh.Client) error {
