@@ -97,12 +97,7 @@ func (it *item) faulty() string {
 func (in *Ingress) sealOne(ctx context.Context, it *item, p people) (outcome, error) {
 	o := outcome{typ: it.Event.Type}
 	if it.Made != nil {
-		made := &pb.ChannelEvent{}
-		if proto.Unmarshal(it.Made, made) != nil {
-			o.fault = "undecodable"
-			return o, nil
-		}
-		return in.addressed(it, made, o), nil
+		return in.remade(it, o), nil
 	}
 	b := builder{item: it, in: in}
 	for _, id := range it.persons() {
@@ -136,6 +131,16 @@ func (in *Ingress) sealOne(ctx context.Context, it *item, p people) (outcome, er
 		return o, err
 	}
 	return in.addressed(it, event, o), nil
+}
+
+// remade makes the message of an event that is sealed already.
+func (in *Ingress) remade(it *item, o outcome) outcome {
+	made := &pb.ChannelEvent{}
+	if err := proto.Unmarshal(it.Made, made); err != nil {
+		o.fault = "undecodable"
+		return o
+	}
+	return in.addressed(it, made, o)
 }
 
 // addressed makes the message of an event.
