@@ -4,12 +4,14 @@ package channel
 
 // Names of the channels there are, sorted.
 func Names() []string {
-	return []string{"slack", "sms"}
+	return []string{"email", "slack", "sms"}
 }
 
 // Lookup gives the features of a channel.
 func Lookup(name string) (Features, bool) {
 	switch name {
+	case "email":
+		return Features{Name: "email", Title: "Email", Ref: "connection", BodyLimit: 36700160, TextLimit: 65536, TextUnit: "characters", Address: true, ProviderTime: false, IdentityKind: "email", ExternalID: "[a-z0-9!#$%&'*/=?^_`{|}~.-]{1,64}@[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", Settings: map[string]string{"from_name": "[^\\x00-\\x1f\\x7f<>\"]{1,100}", "message_stream": "[a-z0-9][a-z0-9-]{0,49}", "messages_per_second": "0\\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,2}(\\.[0-9]{1,2})?|1000", "provider": "postmark|smtp", "smtp_host": "[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?", "smtp_port": "[1-9][0-9]{0,4}", "smtp_tls": "starttls|implicit|none", "trusted_host": "[A-Za-z0-9][A-Za-z0-9._:-]{0,252}"}, Credentials: []string{"server_token", "webhook_secret"}, Optional: []string{"previous_webhook_secret"}, AppSecrets: []string{}, SignedWith: []string{"webhook_secret", "previous_webhook_secret"}, Providers: map[string]Provider{"postmark": Provider{Credentials: []string{"server_token", "webhook_secret"}, Optional: []string{"previous_webhook_secret"}, SignedWith: []string{"webhook_secret", "previous_webhook_secret"}}, "smtp": Provider{Credentials: []string{"smtp_username", "smtp_password"}, Optional: []string{"webhook_secret", "previous_webhook_secret"}, SignedWith: []string{"webhook_secret", "previous_webhook_secret"}}}, Whole: true, Interfaces: []string{"sender", "listener"}, LongestCall: 120}, true
 	case "slack":
 		return Features{Name: "slack", Title: "Slack", Ref: "app", BodyLimit: 524288, TextLimit: 4000, TextUnit: "characters", Address: false, ProviderTime: true, IdentityKind: "slack_user", ExternalID: "[TE][A-Z0-9]{2,}", Settings: map[string]string{}, Credentials: []string{"bot_token"}, Optional: []string(nil), AppSecrets: []string{"signing_secret"}, SignedWith: []string(nil), Providers: map[string]Provider(nil), Whole: false, Interfaces: []string{"challenger", "sender", "fetcher", "timed"}, LongestCall: 60}, true
 	case "sms":

@@ -66,6 +66,12 @@ func within(addr netip.Addr, prefixes []netip.Prefix) bool {
 	return false
 }
 
+// PublicOnly is a net.Dialer's Control that lets nothing be connected to but public addresses, and those within allowed.
+// The error is ErrForbiddenAddress.
+func PublicOnly(allowed []netip.Prefix) func(network, address string, _ syscall.RawConn) error {
+	return checkDialled(allowed)
+}
+
 // checkDialled is a net.Dialer's Control: it sees the address that is about to be connected to, after
 // whatever a name resolved to.
 func checkDialled(allowed []netip.Prefix) func(network, address string, _ syscall.RawConn) error {

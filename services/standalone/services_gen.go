@@ -6,6 +6,7 @@ import (
 	"tributary.dev/libs/app"
 	"tributary.dev/services/connect"
 	"tributary.dev/services/conversation"
+	"tributary.dev/services/email"
 	"tributary.dev/services/privacy"
 	"tributary.dev/services/slack"
 	"tributary.dev/services/sms"
@@ -13,5 +14,5 @@ import (
 
 // services of the mesh, in the order they start.
 func services() []app.Service {
-	return []app.Service{privacy.Service, connect.Service, conversation.Service, slack.Service, sms.Service}
+	return []app.Service{privacy.Service, connect.Service, conversation.Service, email.Service, slack.Service, sms.Service}
 }

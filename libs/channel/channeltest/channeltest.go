@@ -45,6 +45,9 @@ type Kit struct {
 	// Sign signs a request as the provider does, by changing its headers or its URL. It replaces a
 	// signature that is there.
 	Sign func(r *channel.Request, secret string)
+	// Bearer tells the requests whose provider signs nothing but repeats the secret: that a body was changed can't be told
+	// there. Nil: there are none.
+	Bearer func(r *channel.Request) bool
 	// Samples is the folder of the samples; "testdata" where empty.
 	Samples string
 	// AppID is the provider's id of our app, by which own echoes are known.
