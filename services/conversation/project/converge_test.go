@@ -73,14 +73,14 @@ func (w world) mailStory(maybe func(...*pb.ChannelEvent), order func() int64) {
 		e.ConversationKey = channel.ThreadKey(w.People["cai"].ID, projecttest.SMSConnection, root)
 		return e
 	}
-	first, second, answer := mail("cai", "m1", "r1"), mail("cai", "m2", "r2"), mail("bob", "m3", "r1")
+	first, second, answer, another := mail("cai", "m1", "r1"), mail("cai", "m2", "r2"), mail("bob", "m3", "r1"), mail("ada", "m4", "r1")
 	first.Parts = nil
 	w.Writes(first, "cai", "mail m1", "f.txt")
 	w.Named(first, "cai")
 	first.Attachments[0] = w.Fetched("cai", "m1", "f.txt", "x", "attachments/m1", 0).Attachments[0]
 	first.Attachments[0].Id = channel.AttachmentID(first.MessageId, "f.txt")
-	answer.ContactSubject = ""
-	maybe(first, second, answer, projecttest.Copied(first, func(c *pb.ChannelEvent) {
+	answer.ContactSubject, another.ContactSubject = "", ""
+	maybe(first, second, answer, another, projecttest.Copied(first, func(c *pb.ChannelEvent) {
 		c.Parts = nil
 		c.Attachments = nil
 		w.Writes(c, "cai", "mail m1", "f.txt")
