@@ -28,7 +28,7 @@ func authenticationResults(field string) (host string, results map[string]string
 	}
 	results = map[string]string{}
 	for _, one := range all[1:] {
-		words := strings.Fields(strings.ReplaceAll(one, " =", "="))
+		words := strings.Fields(strings.NewReplacer(" = ", "=", " =", "=", "= ", "=").Replace(one))
 		if len(words) == 0 {
 			continue
 		}

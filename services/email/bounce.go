@@ -29,7 +29,7 @@ func reportOf(root *enmime.Part) *report {
 	}
 	r := &report{}
 	for p := root.FirstChild; p != nil; p = p.NextSibling {
-		switch p.ContentType {
+		switch contentType, _ := typeOf(p); contentType {
 		case "message/delivery-status", "message/global-delivery-status":
 			r.delivery = true
 			r.deliveryStatus(p.Content)

@@ -3,7 +3,6 @@ package email
 import (
 	"bytes"
 	"errors"
-	"io"
 	"mime"
 	"net/mail"
 	"net/textproto"
@@ -11,8 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/jhillyerd/enmime/v2"
-	"golang.org/x/net/html/charset"
-	"golang.org/x/text/encoding/charmap"
 )
 
 // What is taken apart. A mail beyond it is kept whole instead: its parts are walked by recursion, and cost memory each.
@@ -98,12 +95,12 @@ func fieldName(name string) bool {
 
 // parts of a mail; nil where it can't be taken apart.
 func parts(raw []byte) *enmime.Part {
-	if bytes.Count(lowered(raw), []byte("boundary")) > maxNesting || bytes.Count(raw, []byte("\n--")) > maxDashes {
+	if boundaries(raw) > maxNesting || bytes.Count(raw, []byte("\n--")) > maxDashes {
 		return nil
 	}
 	//bound:limit errors kept of one part that can't be read | {} | the others are dropped
 	parser := enmime.NewParser(enmime.SkipMalformedParts(true), enmime.MultipartWOBoundaryAsSinglePart(true), enmime.MaxStoredPartErrors(8),
-		enmime.StripMediaTypeInvalidCharacters(true), enmime.SetReadPartErrorPolicy(enmime.AllowCorruptTextPartErrorPolicy))
+		enmime.SetCustomParseMediaType(undecoded), enmime.SetReadPartErrorPolicy(func(_ *enmime.Part, err error) bool { return enmime.IsBase64CorruptInputError(err) }))
 	root, err := parser.ReadParts(bytes.NewReader(raw))
 	if err != nil {
 		return nil
@@ -111,16 +108,15 @@ func parts(raw []byte) *enmime.Part {
 	return root
 }
 
-// lowered is raw in lower case, byte by byte.
-func lowered(raw []byte) []byte {
-	out := make([]byte, len(raw))
-	for i, c := range raw {
-		if c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
+// boundaries counts the word, in any case: no multipart is without.
+func boundaries(raw []byte) (n int) {
+	word := []byte("boundary")
+	for i := 0; i+len(word) <= len(raw); i++ {
+		if raw[i]|0x20 == 'b' && bytes.EqualFold(raw[i:i+len(word)], word) {
+			n++
 		}
-		out[i] = c
 	}
-	return out
+	return n
 }
 
 // walk gathers bodies and files of a mail's parts.
@@ -158,28 +154,26 @@ func (w *walk) part(p *enmime.Part) {
 }
 
 func (w *walk) leaf(p *enmime.Part) {
-	body := p.Disposition != "attachment" && p.FileName == ""
-	switch {
-	case p.ContentType == "message/delivery-status" || p.ContentType == "message/feedback-report" || p.ContentType == "text/rfc822-headers":
-		w.file(p) // what reportOf reads is kept as well
-	case body && (p.ContentType == "text/plain" || p.ContentType == "") && !broken(p):
-		if text := decoded(p); strings.TrimSpace(text) != "" {
-			if params := contentParams(p); strings.EqualFold(params["format"], "flowed") {
+	body := p.Disposition != "attachment" && p.FileName == "" && !broken(p)
+	switch contentType, params := typeOf(p); {
+	case body && (contentType == "text/plain" || contentType == ""):
+		if text := decoded(p.Content, params["charset"], false); strings.TrimSpace(text) != "" {
+			text = strings.ReplaceAll(text, "\r\n", "\n")
+			if strings.EqualFold(params["format"], "flowed") {
 				text = unflowed(text, strings.EqualFold(params["delsp"], "yes"))
 			}
-			w.text = append(w.text, strings.ReplaceAll(text, "\r\n", "\n"))
+			w.text = append(w.text, text)
 		}
-	case body && p.ContentType == "text/html" && !broken(p):
-		if html := decoded(p); strings.TrimSpace(html) != "" {
+	case body && contentType == "text/html":
+		if html := decoded(p.Content, params["charset"], true); strings.TrimSpace(html) != "" {
 			w.html = append(w.html, html)
 		}
 	default:
-		w.file(p)
+		w.file(p, contentType)
 	}
 }
 
-func (w *walk) file(p *enmime.Part) {
-	contentType := p.ContentType
+func (w *walk) file(p *enmime.Part, contentType string) {
 	if contentType == "" || !strings.Contains(contentType, "/") {
 		contentType = "application/octet-stream"
 	}
@@ -194,41 +188,6 @@ func broken(p *enmime.Part) bool {
 		}
 	}
 	return false
-}
-
-// decoded text of a part. enmime trusts the charset that a short part states; two lies are common enough to be found out:
-// UTF-8 that is called something else, and nothing said about what is not UTF-8.
-func decoded(p *enmime.Part) string {
-	text := string(p.Content)
-	if !utf8.ValidString(text) {
-		return windows1252(text)
-	}
-	if p.OrigCharset != "" || p.Charset == "" || strings.EqualFold(p.Charset, "utf-8") || isASCII(text) {
-		return text
-	}
-	for _, said := range []*charmap.Charmap{charmap.ISO8859_1, charmap.Windows1252} {
-		if back, err := said.NewEncoder().String(text); err == nil && utf8.ValidString(back) {
-			return back
-		}
-	}
-	return text
-}
-
-func windows1252(text string) string {
-	out, err := charmap.Windows1252.NewDecoder().String(text)
-	if err != nil {
-		return clean(text)
-	}
-	return out
-}
-
-func isASCII(text string) bool {
-	for _, c := range []byte(text) {
-		if c > 127 {
-			return false
-		}
-	}
-	return true
 }
 
 // envelope reads what the header says.
@@ -272,7 +231,8 @@ func addresses(value string) []*mail.Address {
 		return []*mail.Address{{Name: strings.Trim(words(value[:start]), `" `), Address: value[start+1 : end]}}
 	}
 	for _, word := range strings.Fields(value) {
-		if _, ok := address(word); ok {
+		address, ok := address(word)
+		if _, domain, _ := cutAddress(address); ok && strings.Contains(domain, ".") {
 			return []*mail.Address{{Address: word}}
 		}
 	}
@@ -289,25 +249,12 @@ func words(value string) string {
 	return strings.Join(strings.Fields(clean(text)), " ")
 }
 
-func charsetReader(label string, input io.Reader) (io.Reader, error) {
-	return charset.NewReaderLabel(label, input)
-}
-
 // legible is an 8-bit field: UTF-8 (RFC 6532), else what most take it for.
 func legible(value string) string {
 	if utf8.ValidString(value) {
 		return value
 	}
-	return windows1252(value)
-}
-
-// contentParams of a part's own Content-Type; enmime keeps the ones it needs.
-func contentParams(p *enmime.Part) map[string]string {
-	_, params, err := mime.ParseMediaType(p.Header.Get("Content-Type"))
-	if err != nil {
-		return nil
-	}
-	return params
+	return windows1252([]byte(value))
 }
 
 // unflowed joins the lines of format=flowed (RFC 3676): one that ends in a space goes on in the next of the same

@@ -58,7 +58,7 @@ var attribution = regexp.MustCompile(`(?is)^(` + strings.Join([]string{
 	`.+\s(írta|ezt írta)(.*)`,
 	`.+\s(пишет|написал|написала|писав)(.*)`,
 	`.+\starihinde.*\s(yazdı|şunu yazdı)`,
-	`.+(のメール|\s?wrote|写道|寫道|님이 작성)`,
+	`.+(のメール|写道|寫道|님이 작성)`,
 	`[0-9]{4}[-/.年].+<[^>]+@[^>]+>`,
 }, `|`) + `)\s*[:：]?$`)
 
@@ -84,11 +84,11 @@ func unquoted(lines []string) []string {
 			return lines // answered between the lines
 		}
 	}
-	begin := attributed(lines, first)
+	begin, introduced := attributed(lines, first)
 	above, below := blank(lines[:begin]), blank(unsigned(lines[last+1:]))
 	switch {
 	case !above && below: // the answer stands above
-		if begin == first {
+		if !introduced {
 			return lines // marks without a line that says whose words they are may be the sender's own
 		}
 		return lines[:begin]
@@ -107,26 +107,34 @@ func quoted(line string) bool { return strings.HasPrefix(strings.TrimLeft(line, 
 
 func blank(lines []string) bool { return strings.TrimSpace(strings.Join(lines, "")) == "" }
 
-// attributed is where the attribution of what is quoted from line first on begins; first itself where it has none.
-func attributed(lines []string, first int) int {
+// attributed is where the attribution of what is quoted from line first on begins; not ok, and first, where it has none.
+// Apple Mail quotes it as well.
+func attributed(lines []string, first int) (begin int, ok bool) {
 	end := first
 	for end > 0 && strings.TrimSpace(lines[end-1]) == "" {
 		end--
 	}
-	for n := 1; n <= 3 && end-n >= 0; n++ {
-		if strings.TrimSpace(lines[end-n]) == "" {
-			break
+	for n := 1; n <= 3 && end-n >= 0 && strings.TrimSpace(lines[end-n]) != ""; n++ {
+		if isAttribution(lines[end-n : end]) {
+			return end - n, true
 		}
-		text := strings.TrimSpace(strings.Join(lines[end-n:end], " "))
-		if len(text) < 700 && attribution.MatchString(text) {
-			return end - n
+	}
+	var inside []string
+	for _, line := range lines[first:min(len(lines), first+3)] {
+		if inside = append(inside, strings.TrimLeft(line, "> \t")); isAttribution(inside) {
+			return first, true
 		}
 	}
 	// In a language that is not known here it still ends in a colon, and has a date in it.
 	if line := strings.TrimSpace(lines[max(end-1, 0)]); end > 0 && len(line) < 300 && strings.HasSuffix(line, ":") && strings.ContainsAny(line, "0123456789") {
-		return end - 1
+		return end - 1, true
 	}
-	return first
+	return first, false
+}
+
+func isAttribution(lines []string) bool {
+	text := strings.TrimSpace(strings.Join(lines, " "))
+	return len(text) < 700 && attribution.MatchString(text)
 }
 
 var originalMessage = regexp.MustCompile(`(?i)^\s*-{3,}\s*(original message|ursprüngliche nachricht|ursprungliche nachricht|originalnachricht|message d'origine|message original|mensaje original|messaggio originale|mensagem original|oorspronkelijk bericht|ursprungligt meddelande|opprinnelig melding|oprindelig meddelelse|alkuperäinen viesti|wiadomość oryginalna|původní zpráva|исходное сообщение|原始邮件|元のメッセージ)\s*-{3,}\s*$`)
@@ -143,7 +151,7 @@ func outlook(lines []string) int {
 	for i, line := range lines {
 		at := -1
 		switch {
-		case len(line) > 400:
+		case len(line) > 400 || !strings.ContainsAny(line, ":：-"):
 			continue
 		case originalMessage.MatchString(line):
 			at = i
@@ -186,15 +194,12 @@ func unsigned(lines []string) []string {
 	for end > 0 && strings.TrimSpace(lines[end-1]) == "" {
 		end--
 	}
-	for i := end - 1; i > 0 && i >= end-1-maxSignature; i-- {
-		if line := strings.TrimRight(lines[i], "\r"); line == "-- " || line == "--" && end-i <= 8 {
-			if !blank(lines[:i]) {
-				return unsigned(lines[:i])
-			}
-			return lines
+	for i := end - 1; i >= 0 && i >= end-1-maxSignature; i-- {
+		if line := lines[i]; line == "-- " || line == "--" && end-i <= 8 {
+			return lines[:i]
 		}
 	}
-	if end > 1 && len(lines[end-1]) < 200 && sentFrom.MatchString(lines[end-1]) && !blank(lines[:end-1]) {
+	if end > 0 && len(lines[end-1]) < 200 && sentFrom.MatchString(lines[end-1]) {
 		return lines[:end-1]
 	}
 	return lines

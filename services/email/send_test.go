@@ -193,7 +193,9 @@ func TestAnAnswerLeavesThroughPostmark(t *testing.T) {
 	postmark, err := standin.NewPostmark("127.0.0.1:0", "token")
 	require.NoError(t, err)
 	defer postmark.Close()
-	a := made(t, func(c *Config, d *Deps) { c.PostmarkURL, d.HTTP = postmark.URL, &http.Client{Timeout: 10 * time.Second} })
+	a := made(t, func(c *Config, d *Deps) {
+		c.PostmarkURL, d.HTTP = postmark.URL, &http.Client{Timeout: 10 * time.Second}
+	})
 	k, out := a.keyed(connectionID), outgoing("postmark")
 	s, fault := sent(t, a, out)
 	require.Nil(t, fault)
@@ -252,7 +254,9 @@ func TestWhatPostmarkSaysIsAClass(t *testing.T) {
 			defer postmark.Close()
 			postmark.Refuse("ada@example.com", c.code)
 			postmark.Fail(func(int, string) standin.Failure { return c.fault })
-			a := made(t, func(cfg *Config, d *Deps) { cfg.PostmarkURL, d.HTTP = postmark.URL, &http.Client{Timeout: 10 * time.Second} })
+			a := made(t, func(cfg *Config, d *Deps) {
+				cfg.PostmarkURL, d.HTTP = postmark.URL, &http.Client{Timeout: 10 * time.Second}
+			})
 			out := outgoing("")
 			if c.token != "" {
 				out.Connection.Credentials["server_token"] = c.token

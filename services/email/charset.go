@@ -1,0 +1,103 @@
+package email
+
+import (
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gogs/chardet"
+	"github.com/jhillyerd/enmime/v2"
+	"github.com/jhillyerd/enmime/v2/mediatype"
+	"golang.org/x/net/html/charset"
+	"golang.org/x/text/encoding/charmap"
+)
+
+// asIs stands before the type of a text while enmime takes a mail apart, which then leaves its characters as they are: what
+// it makes of them believes the charset that is stated, and looks for one in every long text.
+const asIs = "x-as-is-"
+
+func undecoded(field string) (string, map[string]string, []string, error) {
+	contentType, params, invalid, err := mediatype.ParseWithOptions(field, mediatype.ParseOptions{StripMediaTypeInvalidCharacters: true})
+	if strings.HasPrefix(contentType, "text/") {
+		contentType = asIs + contentType
+	}
+	return contentType, params, invalid, err
+}
+
+// typeOf a part, and its parameters.
+func typeOf(p *enmime.Part) (contentType string, params map[string]string) {
+	_, params, _, err := undecoded(p.Header.Get("Content-Type"))
+	if err != nil {
+		params = nil
+	}
+	return strings.TrimPrefix(p.ContentType, asIs), params
+}
+
+// decoded is the text of a part. UTF-8 is told by its bytes, whatever is stated: text of another charset hardly ever
+// looks like it. Else what is stated counts, what an HTML page says of itself, what its bytes look like, and at last
+// Windows-1252.
+func decoded(raw []byte, stated string, page bool) string {
+	stated = strings.ToLower(strings.Trim(stated, ` "'`))
+	encoding, name := charset.Lookup(stated)
+	if utf8.Valid(raw) && !switches(name) {
+		return string(raw)
+	}
+	if encoding == nil && page {
+		if of, said, _ := charset.DetermineEncoding(raw, "text/html"); said != "utf-8" && said != "windows-1252" {
+			encoding = of
+		}
+	}
+	if encoding == nil || name == "utf-8" {
+		encoding, _ = charset.Lookup(looksLike(raw))
+	}
+	if encoding == nil {
+		return windows1252(raw)
+	}
+	text, err := encoding.NewDecoder().Bytes(raw)
+	if err != nil {
+		return windows1252(raw)
+	}
+	return string(text)
+}
+
+// switches tells charsets whose bytes are valid UTF-8 and mean something else.
+func switches(name string) bool {
+	return strings.HasPrefix(name, "utf-16") || strings.HasPrefix(name, "iso-2022") || name == "hz-gb-2312" || name == "replacement"
+}
+
+// looksLike is the charset of a text that states none, as far as that can be told; empty where not.
+func looksLike(raw []byte) string {
+	const enough, confidence = 40, 85
+	//bound:limit bytes of a text by which its charset is told | {bytes} | the rest is taken for the same
+	const most = 16 << 10
+	if len(raw) < enough {
+		return ""
+	}
+	best, err := chardet.NewTextDetector().DetectBest(raw[:min(len(raw), most)])
+	if err != nil || best.Confidence < confidence {
+		return ""
+	}
+	return best.Charset
+}
+
+func windows1252(raw []byte) string {
+	out, err := charmap.Windows1252.NewDecoder().Bytes(raw)
+	if err != nil {
+		return clean(string(raw))
+	}
+	return string(out)
+}
+
+// charsetReader reads encoded words.
+func charsetReader(label string, input io.Reader) (io.Reader, error) {
+	return charset.NewReaderLabel(label, input)
+}
+
+func isASCII(text string) bool {
+	for _, c := range []byte(text) {
+		if c > 127 {
+			return false
+		}
+	}
+	return true
+}
