@@ -65,19 +65,19 @@ func switches(name string) bool {
 	return strings.HasPrefix(name, "utf-16") || strings.HasPrefix(name, "iso-2022") || name == "hz-gb-2312" || name == "replacement"
 }
 
-// looksLike is the charset of a text that states none, as far as that can be told; empty where not.
+// looksLike is the charset of a text that states none, as far as that can be told: where no other is half as likely.
 func looksLike(raw []byte) string {
-	const enough, confidence = 40, 85
+	const enough, likely = 40, 40
 	//bound:limit bytes of a text by which its charset is told | {bytes} | the rest is taken for the same
 	const most = 16 << 10
 	if len(raw) < enough {
 		return ""
 	}
-	best, err := chardet.NewTextDetector().DetectBest(raw[:min(len(raw), most)])
-	if err != nil || best.Confidence < confidence {
+	found, err := chardet.NewTextDetector().DetectAll(raw[:min(len(raw), most)])
+	if err != nil || len(found) == 0 || found[0].Confidence < likely || len(found) > 1 && 2*found[1].Confidence > found[0].Confidence {
 		return ""
 	}
-	return best.Charset
+	return found[0].Charset
 }
 
 func windows1252(raw []byte) string {

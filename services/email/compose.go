@@ -12,8 +12,6 @@ import (
 )
 
 // composed is an outbound mail before it is in anybody's form.
-//
-//bound:exempt one message
 type composed struct {
 	messageID             string // without brackets
 	from, fromName        string

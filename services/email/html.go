@@ -46,12 +46,13 @@ var policy = sync.OnceValue(func() *bluemonday.Policy {
 })
 
 // sanitised is HTML that may be shown beside a member's session.
-func sanitised(page string) string { return strings.TrimSpace(policy().Sanitize(page)) }
+func sanitised(page string) string {
+	return strings.TrimSpace(policy().Sanitize(page)) //nolint:misspell // the library's word
+}
 
 // textOf is the text of HTML: blocks are lines, and a quotation has the marks that it would have in a plain mail.
 func textOf(page string) string {
 	t := &texts{}
-	//bound:exempt a tokenizer keeps one token of the mail that was read
 	z := html.NewTokenizer(strings.NewReader(page))
 	for {
 		switch z.Next() {
@@ -70,6 +71,8 @@ func textOf(page string) string {
 }
 
 // texts gathers lines of text.
+//
+//bound:exempt the text of one mail
 type texts struct {
 	out    strings.Builder
 	line   strings.Builder

@@ -76,9 +76,8 @@ func hashed(b []byte) string {
 }
 
 // What of a mail an event carries, which may have 768 KiB in all. What is longer is cut, and kept whole as an attachment.
-//
-//bound:limit text, HTML and names of one mail in its event | {bytes maxText} of new text, {bytes maxFull} of the whole, {bytes maxHTML} of HTML | cut, and kept whole as an attachment
 const (
+	//bound:limit text, HTML and names of one mail in its event | {bytes maxText} of new text, {bytes maxFull} of the whole, {bytes maxHTML} of HTML | cut, and kept whole as an attachment
 	maxText       = 96 << 10
 	maxFull       = 192 << 10
 	maxHTML       = 224 << 10

@@ -13,9 +13,8 @@ import (
 )
 
 // What is taken apart. A mail beyond it is kept whole instead: its parts are walked by recursion, and cost memory each.
-//
-//bound:limit parts that a mail is taken apart into | {maxNesting} multiparts, {maxDashes} lines that may begin one, {bytes maxHeader} of header | kept whole, as an attachment
 const (
+	//bound:limit parts that a mail is taken apart into | {maxNesting} multiparts, {maxDashes} lines that may begin one, {bytes maxHeader} of header | kept whole, as an attachment
 	maxNesting = 64
 	maxDashes  = 10_000
 	maxHeader  = 1 << 20
@@ -93,12 +92,16 @@ func fieldName(name string) bool {
 	return name != "" && len(name) < 128
 }
 
-// parts of a mail; nil where it can't be taken apart.
-func parts(raw []byte) *enmime.Part {
+// parts of a mail; nil where it can't be taken apart. Should enmime panic, that mail would come again for ever.
+func parts(raw []byte) (root *enmime.Part) {
+	defer func() {
+		if recover() != nil {
+			root = nil
+		}
+	}()
 	if boundaries(raw) > maxNesting || bytes.Count(raw, []byte("\n--")) > maxDashes {
 		return nil
 	}
-	//bound:limit errors kept of one part that can't be read | {} | the others are dropped
 	parser := enmime.NewParser(enmime.SkipMalformedParts(true), enmime.MultipartWOBoundaryAsSinglePart(true), enmime.MaxStoredPartErrors(8),
 		enmime.SetCustomParseMediaType(undecoded), enmime.SetReadPartErrorPolicy(func(_ *enmime.Part, err error) bool { return enmime.IsBase64CorruptInputError(err) }))
 	root, err := parser.ReadParts(bytes.NewReader(raw))
@@ -120,6 +123,8 @@ func boundaries(raw []byte) (n int) {
 }
 
 // walk gathers bodies and files of a mail's parts.
+//
+//bound:exempt what one mail holds
 type walk struct {
 	text, html []string
 	files      []file

@@ -201,3 +201,30 @@ func BenchmarkNormalise(b *testing.B) {
 		})
 	}
 }
+
+func TestTextIsReadWhateverItsCharsetIsSaidToBe(t *testing.T) {
+	for name, c := range map[string]struct{ contentType, raw, want string }{
+		"UTF-8 that is called Latin-1":    {"text/plain; charset=iso-8859-1", "Gr\xc3\xbc\xc3\x9fe", "Grüße"},
+		"UTF-8 that is called ASCII":      {"text/plain; charset=us-ascii", "Gr\xc3\xbc\xc3\x9fe", "Grüße"},
+		"Latin-1 that is called ASCII":    {"text/plain; charset=us-ascii", "Gr\xfc\xdfe", "Grüße"},
+		"Latin-1 that is called UTF-8":    {"text/plain; charset=utf-8", "Gr\xfc\xdfe", "Grüße"},
+		"Latin-1 without a name":          {"text/plain", "Gr\xfc\xdfe", "Grüße"},
+		"Windows-1252 that is Latin-1":    {"text/plain; charset=iso-8859-1", "\x84Gr\xfc\xdfe\x93", "„Grüße“"},
+		"a name in quotes":                {"text/plain; charset=\"'ISO-8859-15'\"", "\xa4 5", "€ 5"},
+		"a name that nobody knows":        {"text/plain; charset=x-klingon", "Gr\xfc\xdfe", "Grüße"},
+		"Japanese by escapes":             {"text/plain; charset=iso-2022-jp", "\x1b$B$3$s$K$A$O\x1b(B", "こんにちは"},
+		"Japanese":                        {"text/plain; charset=Shift_JIS", "\x82\xb1\x82\xf1\x82\xc9\x82\xbf\x82\xcd", "こんにちは"},
+		"Chinese":                         {"text/plain; charset=gb2312", "\xc4\xe3\xba\xc3", "你好"},
+		"Russian":                         {"text/plain; charset=koi8-r", "\xf0\xd2\xc9\xd7\xc5\xd4", "Привет"},
+		"Russian that is called Latin-1?": {"text/plain; charset=windows-1251", "\xcf\xf0\xe8\xe2\xe5\xf2", "Привет"},
+		"UTF-16":                          {"text/plain; charset=utf-16le", "H\x00i\x00", "Hi"},
+		"a page that says it itself":      {"text/html", "<html><head><meta charset=koi8-r></head><body>\xf0\xd2\xc9\xd7\xc5\xd4</body></html>", "Привет"},
+		"NUL":                             {"text/plain", "a\x00b", "a\uFFFDb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, c.want, one(t, "Content-Type: "+c.contentType, c.raw).Content.Text)
+		})
+	}
+	russian := "\xf7\xd3\xc5 \xcc\xc0\xc4\xc9 \xd2\xcf\xd6\xc4\xc1\xc0\xd4\xd3\xd1 \xd3\xd7\xcf\xc2\xcf\xc4\xce\xd9\xcd\xc9 \xc9 \xd2\xc1\xd7\xce\xd9\xcd\xc9 \xd7 \xd3\xd7\xcf\xc5\xcd \xc4\xcf\xd3\xd4\xcf\xc9\xce\xd3\xd4\xd7\xc5 \xc9 \xd0\xd2\xc1\xd7\xc1\xc8."
+	assert.Equal(t, "Все люди рождаются свободными и равными в своем достоинстве и правах.", one(t, "Subject: no charset", russian).Content.Text, "a longer text tells what it is")
+}

@@ -30,8 +30,10 @@ const (
 	smtpSilence = time.Minute
 	//bound:timeout one mail of a client, from its first byte | {} | 451
 	smtpMail = 10 * time.Minute
-	//bound:timeout making a mail durable, for each mailbox | {} | 451; the client tries again
-	smtpTake = 30 * time.Second
+	//bound:timeout a client of the listener, however busy | {} | cut off; it comes again
+	smtpClient = 30 * time.Minute
+	//bound:limit a line of what comes by SMTP | {bytes} | 554
+	smtpLine = 256 << 10 // many send lines that are longer than they may be
 	//bound:timeout clients that still send when the service stops | {} | cut off; they try again
 	smtpStop = 5 * time.Second
 )
@@ -57,20 +59,21 @@ func (a *Adapter) serve(ctx context.Context, listener net.Listener, inlet channe
 		return &session{ctx: ctx, adapter: a, inlet: inlet, conn: c, memory: memory}, nil
 	}))
 	server.Domain, server.LMTP, server.EnableSMTPUTF8 = a.cfg.Hostname, a.cfg.LMTP, true
-	server.MaxMessageBytes, server.MaxRecipients = maxMail, maxRecipients
-	//bound:exempt smtpSilence says it
-	server.ReadTimeout, server.WriteTimeout = smtpSilence, smtpSilence
-	//bound:limit a line of a mail that comes by SMTP | {bytes} | 500, and the client is cut off
-	server.MaxLineLength = 1 << 20 // many send lines that are longer than they may be
+	server.MaxMessageBytes = maxMail     //bound:exempt maxMail says it
+	server.MaxRecipients = maxRecipients //bound:exempt maxRecipients says it
+	server.MaxLineLength = smtpLine      //bound:exempt smtpLine says it
+	server.ReadTimeout = smtpSilence     //bound:exempt smtpSilence says it
+	server.WriteTimeout = smtpSilence    //bound:exempt smtpSilence says it
 	server.ErrorLog = silent{}
 	if a.certificate != nil {
 		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.certificate.get}
 	}
+	serving, end := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	//bound:goroutines who stops the listener | one | it ends with the listener
 	go func() {
 		defer close(ended)
-		<-ctx.Done()
+		<-serving.Done()
 		//bound:exempt smtpStop says it
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), smtpStop)
 		defer cancel()
@@ -78,13 +81,35 @@ func (a *Adapter) serve(ctx context.Context, listener net.Listener, inlet channe
 			_ = server.Close()
 		}
 	}()
-	//bound:limit clients of the listener at once | {Config.Connections} | others wait to be let in
-	err := server.Serve(netutil.LimitListener(listener, a.cfg.Connections))
-	if ctx.Err() != nil {
-		<-ended
-		return nil
+	err := server.Serve(netutil.LimitListener(mortal{listener}, a.cfg.Connections))
+	end()
+	<-ended
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
+}
+
+// mortal ends each client's connection in the end.
+type mortal struct{ net.Listener }
+
+func (m mortal) Accept() (net.Conn, error) {
+	conn, err := m.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	//bound:exempt smtpClient says it
+	return &mortalConn{conn, time.AfterFunc(smtpClient, func() { conn.Close() })}, nil
+}
+
+type mortalConn struct {
+	net.Conn
+	end *time.Timer
+}
+
+func (c *mortalConn) Close() error {
+	c.end.Stop()
+	return c.Conn.Close()
 }
 
 // silent: what go-smtp would log names clients' addresses.
@@ -197,7 +222,6 @@ func (s *session) take(r io.Reader) (outcomes map[string]error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	//bound:exempt no more than maxRecipients
 	outcomes = map[string]error{}
 	for _, to := range s.recipients {
 		if _, done := outcomes[to.account.ID]; !done {
@@ -228,9 +252,7 @@ func (s *session) takeFor(raw []byte, account *channel.Connection) error {
 	if len(result.Events) == 0 && len(result.Faults) > 0 {
 		return errNoLetter // its sender learns of it; nobody else would
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, smtpTake)
-	defer cancel()
-	if s.inlet.Take(ctx, account, result) != nil {
+	if s.inlet.Take(s.ctx, account, result) != nil {
 		return errNotNow
 	}
 	return nil
@@ -248,13 +270,18 @@ func (s *session) client() map[string]string {
 	return client
 }
 
-// read the mail, as far as there is memory and time.
+// read the mail, as far as there is memory and time. go-smtp gives the whole of it the time of one command; here each
+// piece has that.
 func (s *session) read(r io.Reader) ([]byte, error) {
-	const step = 64 << 10
+	const step = 16 << 10
 	ends := time.Now().Add(smtpMail)
-	var raw []byte
+	var raw []byte //bound:exempt memory is asked for all of it
 	buffer := make([]byte, step)
 	for {
+		now := time.Now()
+		if err := s.conn.Conn().SetReadDeadline(now.Add(min(smtpSilence, ends.Sub(now)))); err != nil {
+			return nil, errCutShort
+		}
 		n, err := r.Read(buffer)
 		if n > 0 {
 			if need := int64(len(raw) + n); need > s.held {
@@ -270,11 +297,12 @@ func (s *session) read(r io.Reader) ([]byte, error) {
 			return raw, nil
 		case err != nil:
 			var known *smtp.SMTPError
-			if errors.As(err, &known) { // too large
+			switch {
+			case errors.As(err, &known): // too large
 				return nil, known
+			case errors.Is(err, smtp.ErrTooLongLine):
+				return nil, errNoLetter
 			}
-			return nil, errCutShort
-		case time.Now().After(ends):
 			return nil, errCutShort
 		}
 	}

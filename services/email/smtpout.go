@@ -34,7 +34,6 @@ func (a *Adapter) submit(ctx context.Context, conn *channel.Connection, m *compo
 	if err != nil {
 		return dialError(err)
 	}
-	//bound:exempt the connection is closed when ctx ends
 	defer func() { _ = client.CloseWithSMTPClient(session) }() // the mail's fate is known by now
 	err = client.SendWithSMTPClient(session, message)
 	if message.IsDelivered() { // whatever failed after it

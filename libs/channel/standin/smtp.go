@@ -217,10 +217,7 @@ func (c *smtpConn) startTLS() bool {
 		return true
 	}
 	c.say(220, "2.0.0 go on")
-	secure := tls.Server(c.conn, c.server.tls)
-	if secure.Handshake() != nil {
-		return false
-	}
+	secure := tls.Server(c.conn, c.server.tls) // shakes hands with the next command
 	c.conn, c.text, c.secure = secure, textproto.NewConn(secure), true
 	return true
 }
