@@ -17,7 +17,11 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 	if err != nil {
 		return channel.Result{}, err
 	}
-	result := l.result(k, l.mailbox(), r.Settings)
+	mailbox := r.Account
+	if mailbox == "" {
+		mailbox = l.mailbox()
+	}
+	result := l.result(k, mailbox, r.Settings)
 	if at, ok := number64(r.Header.Get(TimestampHeader)); ok {
 		result.SignedAt = at
 	}

@@ -66,8 +66,11 @@ func postmarkRecord(r *channel.Request, k keyed) (channel.Result, error) {
 		if body.RecordType == "" && body.From == "" && body.FromFull.Email == "" && len(body.Headers) == 0 && body.RawEmail == "" {
 			return channel.Result{}, errNotPostmark
 		}
-		l := body.letter()
-		return l.result(k, untagged(first(addressesOf(addresses(body.OriginalRecipient)))), r.Settings), nil
+		mailbox := r.Account
+		if mailbox == "" {
+			mailbox = untagged(first(addressesOf(addresses(body.OriginalRecipient))))
+		}
+		return body.letter().result(k, mailbox, r.Settings), nil
 	case "Bounce", "Delivery", "SpamComplaint", "SubscriptionChange":
 		return body.events(k), nil
 	}
@@ -148,7 +151,7 @@ func (b *postmarkBody) events(k keyed) (result channel.Result) {
 	}
 	receipt := channel.Receipt{MessageID: message.String(), Part: part, Attempt: attempt}
 	switch {
-	case b.RecordType == "SpamComplaint" || b.RecordType == "SubscriptionChange" && b.Origin == "Recipient" && b.suppresses("SpamComplaint", "ManualSuppression"):
+	case b.RecordType == "SpamComplaint" || b.RecordType == "Bounce" && (b.Type == "SpamComplaint" || b.Type == "Unsubscribe") || b.RecordType == "SubscriptionChange" && b.Origin == "Recipient" && b.suppresses("SpamComplaint", "ManualSuppression"):
 		who, ok := address(b.who())
 		if !ok {
 			result.Faults = append(result.Faults, "postmark.recipient")
