@@ -34,9 +34,10 @@ type letter struct {
 	whole []byte
 	// undone: the mail could not be taken apart, and is kept whole.
 	undone bool
-	// envelope
+	// nullSender: it came with an empty return path, as what machines say of mail does.
 	nullSender bool
-	technical  map[string]string
+	// technical facts about its delivery.
+	technical map[string]string
 }
 
 // file is a part that is no body.

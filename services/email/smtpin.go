@@ -179,8 +179,8 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 func (s *session) Data(r io.Reader) error {
 	outcomes, err := s.take(r)
 	for _, one := range outcomes {
-		if err == nil || isTemporary(one) {
-			err = errors.Join(one)
+		if one != nil && (err == nil || isTemporary(one)) {
+			err = one
 		}
 	}
 	return answer(err)
@@ -201,18 +201,18 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 // answer is what go-smtp writes: no text but ours.
 func answer(err error) error {
 	var known *smtp.SMTPError
-	if err == nil || errors.As(err, &known) {
-		if known != nil {
-			return known
-		}
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, &known):
+		return known
 	}
 	return errNotNow
 }
 
 func isTemporary(err error) bool {
 	var known *smtp.SMTPError
-	return err != nil && (!errors.As(err, &known) || known.Code < 500)
+	return !errors.As(err, &known) || known.Code < 500
 }
 
 // take the mail for each mailbox once; outcomes are by connection. An error concerns all.
