@@ -6,8 +6,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/jhillyerd/enmime/v2"
-
 	"tributary.dev/libs/channel"
 )
 
@@ -23,23 +21,23 @@ type report struct {
 }
 
 // reportOf reads a report; nil where the mail is none.
-func reportOf(root *enmime.Part) *report {
-	if root.ContentType != "multipart/report" {
+func reportOf(root *part) *report {
+	if root.contentType != "multipart/report" {
 		return nil
 	}
 	r := &report{}
-	for p := root.FirstChild; p != nil; p = p.NextSibling {
-		switch contentType, _ := typeOf(p); contentType {
+	for _, p := range root.children {
+		switch p.contentType {
 		case "message/delivery-status", "message/global-delivery-status":
 			r.delivery = true
-			r.deliveryStatus(p.Content)
+			r.deliveryStatus(p.content)
 		case "message/feedback-report":
 			r.feedback = true
-			fields, _ := headerOf(p.Content)
+			fields, _ := headerOf(p.content)
 			r.feedbackType = strings.ToLower(fields.Get("Feedback-Type"))
 			r.recipient = typed(fields.Get("Original-Rcpt-To"))
 		case "message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers":
-			r.original, _ = headerOf(p.Content)
+			r.original, _ = headerOf(p.content)
 		}
 	}
 	return r

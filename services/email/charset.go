@@ -6,32 +6,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/gogs/chardet"
-	"github.com/jhillyerd/enmime/v2"
-	"github.com/jhillyerd/enmime/v2/mediatype"
 	"golang.org/x/net/html/charset"
 	"golang.org/x/text/encoding/charmap"
 )
-
-// asIs stands before the type of a text while enmime takes a mail apart, which then leaves its characters as they are: what
-// it makes of them believes the charset that is stated, and looks for one in every long text.
-const asIs = "x-as-is-"
-
-func undecoded(field string) (string, map[string]string, []string, error) {
-	contentType, params, invalid, err := mediatype.ParseWithOptions(field, mediatype.ParseOptions{StripMediaTypeInvalidCharacters: true})
-	if strings.HasPrefix(contentType, "text/") {
-		contentType = asIs + contentType
-	}
-	return contentType, params, invalid, err
-}
-
-// typeOf a part, and its parameters.
-func typeOf(p *enmime.Part) (contentType string, params map[string]string) {
-	_, params, _, err := undecoded(p.Header.Get("Content-Type"))
-	if err != nil {
-		params = nil
-	}
-	return strings.TrimPrefix(p.ContentType, asIs), params
-}
 
 // decoded is the text of a part. UTF-8 is told by its bytes, whatever is stated: text of another charset hardly ever
 // looks like it. Else what is stated counts, what an HTML page says of itself, what its bytes look like, and at last

@@ -3,6 +3,7 @@ package email
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"net/mail"
 	"net/textproto"
 	"path"
@@ -59,11 +60,19 @@ func (f file) kind() string {
 // digest of what a mail holds. Space does not count: each way has its own idea of line ends. Files do, in any order, so
 // that two scans of one second are two mails.
 func (l *letter) digest() string {
+	if l.undone {
+		return hashed(l.whole)
+	}
 	text := l.text
 	if text == "" {
 		text = l.html
 	}
-	parts := []string{hashed([]byte(strings.Join(strings.Fields(text), " ")))}
+	words := sha256.New()
+	for word := range strings.FieldsSeq(text) {
+		_, _ = io.WriteString(words, word) // a hash takes everything
+		_, _ = words.Write([]byte{' '})
+	}
+	parts := []string{hex.EncodeToString(words.Sum(nil))}
 	for _, f := range l.files {
 		parts = append(parts, hashed(f.data))
 	}

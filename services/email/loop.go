@@ -22,7 +22,7 @@ func (l *letter) automatic(own string) bool {
 	switch {
 	case strings.Contains(suppress, "all"), strings.Contains(suppress, "autoreply"):
 		return true
-	case l.nullSender, l.report != nil:
+	case l.nullSender, strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "multipart/report"):
 		return true
 	case strings.HasPrefix(l.from, "mailer-daemon@"):
 		return true

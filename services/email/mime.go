@@ -12,14 +12,6 @@ import (
 	"github.com/jhillyerd/enmime/v2"
 )
 
-// What is taken apart. A mail beyond it is kept whole instead: its parts are walked by recursion, and cost memory each.
-const (
-	//bound:limit parts that a mail is taken apart into | {maxNesting} multiparts, {maxDashes} lines that may begin one, {bytes maxHeader} of header | kept whole, as an attachment
-	maxNesting = 64
-	maxDashes  = 10_000
-	maxHeader  = 1 << 20
-)
-
 var errNoMail = errors.New("email: the body is no mail")
 
 // readMail reads RFC 5322 as it is in the wild. An error: there is no header at all.
@@ -30,8 +22,8 @@ func readMail(raw []byte) (*letter, error) {
 	}
 	l := &letter{header: header, whole: raw}
 	l.envelope()
-	root := parts(raw)
-	if root == nil {
+	root, ok := takenApart(raw)
+	if !ok {
 		l.undone = true
 		return l, nil
 	}
@@ -42,21 +34,14 @@ func readMail(raw []byte) (*letter, error) {
 	return l, nil
 }
 
+// maxHeader of a mail: one that is longer is none.
+const maxHeader = 1 << 20
+
 // headerOf reads the fields at the beginning of raw; not ok where it begins with none.
 func headerOf(raw []byte) (textproto.MIMEHeader, bool) {
-	end := len(raw)
-	for _, empty := range []string{"\n\r\n", "\n\n"} {
-		if at := bytes.Index(raw[:min(len(raw), maxHeader)], []byte(empty)); at >= 0 && at+1 < end {
-			end = at + 1
-		}
-	}
-	if end == len(raw) && end > maxHeader {
+	head, _ := cutHeader(raw)
+	if len(head) > maxHeader {
 		return nil, false
-	}
-	if bytes.HasPrefix(raw, []byte("From ")) { // a mailbox file's separator
-		if at := bytes.IndexByte(raw[:end], '\n'); at >= 0 {
-			raw, end = raw[at+1:], end-at-1
-		}
 	}
 	header := textproto.MIMEHeader{}
 	var name, value string
@@ -66,7 +51,7 @@ func headerOf(raw []byte) (textproto.MIMEHeader, bool) {
 		}
 		name, value = "", ""
 	}
-	for line := range strings.Lines(string(raw[:end])) {
+	for line := range strings.Lines(string(head)) {
 		line = strings.TrimRight(line, "\r\n")
 		if line != "" && (line[0] == ' ' || line[0] == '\t') {
 			value += " " + strings.TrimSpace(line)
@@ -82,6 +67,30 @@ func headerOf(raw []byte) (textproto.MIMEHeader, bool) {
 	return header, len(header) > 0
 }
 
+// cutHeader at the first empty line. Without one all is header where it begins with a field, else nothing is. A mailbox
+// file's separator ("From ") is left out.
+func cutHeader(raw []byte) (head, body []byte) {
+	if bytes.HasPrefix(raw, []byte("From ")) {
+		if at := bytes.IndexByte(raw, '\n'); at >= 0 {
+			raw = raw[at+1:]
+		}
+	}
+	for at := 0; at < len(raw); {
+		line := raw[at:]
+		if end := bytes.IndexByte(line, '\n'); end >= 0 {
+			line = line[:end+1]
+		}
+		if len(bytes.TrimRight(line, "\r\n")) == 0 {
+			return raw[:at], raw[at+len(line):]
+		}
+		at += len(line)
+	}
+	if name, _, ok := bytes.Cut(raw[:min(len(raw), 256)], []byte(":")); ok && fieldName(strings.TrimSpace(string(name))) {
+		return raw, nil
+	}
+	return nil, raw
+}
+
 // fieldName tells a field's name (RFC 5322, 2.2).
 func fieldName(name string) bool {
 	for _, c := range []byte(name) {
@@ -92,36 +101,6 @@ func fieldName(name string) bool {
 	return name != "" && len(name) < 128
 }
 
-// parts of a mail; nil where it can't be taken apart. Should enmime panic, that mail would come again for ever.
-func parts(raw []byte) (root *enmime.Part) {
-	defer func() {
-		if recover() != nil {
-			root = nil
-		}
-	}()
-	if boundaries(raw) > maxNesting || bytes.Count(raw, []byte("\n--")) > maxDashes {
-		return nil
-	}
-	parser := enmime.NewParser(enmime.SkipMalformedParts(true), enmime.MultipartWOBoundaryAsSinglePart(true), enmime.MaxStoredPartErrors(8),
-		enmime.SetCustomParseMediaType(undecoded), enmime.SetReadPartErrorPolicy(func(_ *enmime.Part, err error) bool { return enmime.IsBase64CorruptInputError(err) }))
-	root, err := parser.ReadParts(bytes.NewReader(raw))
-	if err != nil {
-		return nil
-	}
-	return root
-}
-
-// boundaries counts the word, in any case: no multipart is without.
-func boundaries(raw []byte) (n int) {
-	word := []byte("boundary")
-	for i := 0; i+len(word) <= len(raw); i++ {
-		if raw[i]|0x20 == 'b' && bytes.EqualFold(raw[i:i+len(word)], word) {
-			n++
-		}
-	}
-	return n
-}
-
 // walk gathers bodies and files of a mail's parts.
 //
 //bound:exempt what one mail holds
@@ -130,21 +109,24 @@ type walk struct {
 	files      []file
 }
 
-// part and all below it, which parts has bounded.
-func (w *walk) part(p *enmime.Part) {
-	if p.FirstChild == nil && !strings.HasPrefix(p.ContentType, "multipart/") {
+// part and all below it, which takenApart has bounded.
+func (w *walk) part(p *part) {
+	switch {
+	case len(p.children) == 0:
 		w.leaf(p)
-		return
-	}
-	if p.ContentType != "multipart/alternative" {
-		for c := p.FirstChild; c != nil; c = c.NextSibling {
+	case p.contentType != "multipart/alternative":
+		for _, c := range p.children {
 			w.part(c)
 		}
-		return
+	default:
+		w.alternatives(p.children)
 	}
-	// Each alternative says the same: the first text and the first HTML are enough, files are kept from all.
+}
+
+// alternatives say the same: the first text and the first HTML are enough, files are kept from all.
+func (w *walk) alternatives(all []*part) {
 	var text, html []string
-	for c := p.FirstChild; c != nil; c = c.NextSibling {
+	for _, c := range all {
 		var one walk
 		one.part(c)
 		if len(text) == 0 {
@@ -158,41 +140,28 @@ func (w *walk) part(p *enmime.Part) {
 	w.text, w.html = append(w.text, text...), append(w.html, html...)
 }
 
-func (w *walk) leaf(p *enmime.Part) {
-	body := p.Disposition != "attachment" && p.FileName == "" && !broken(p)
-	switch contentType, params := typeOf(p); {
-	case body && (contentType == "text/plain" || contentType == ""):
-		if text := decoded(p.Content, params["charset"], false); strings.TrimSpace(text) != "" {
+func (w *walk) leaf(p *part) {
+	body := p.disposition != "attachment" && p.name == "" && !p.encoded
+	switch {
+	case body && (p.contentType == "text/plain" || p.contentType == ""):
+		if text := decoded(p.content, p.params["charset"], false); strings.TrimSpace(text) != "" {
 			text = strings.ReplaceAll(text, "\r\n", "\n")
-			if strings.EqualFold(params["format"], "flowed") {
-				text = unflowed(text, strings.EqualFold(params["delsp"], "yes"))
+			if strings.EqualFold(p.params["format"], "flowed") {
+				text = unflowed(text, strings.EqualFold(p.params["delsp"], "yes"))
 			}
 			w.text = append(w.text, text)
 		}
-	case body && contentType == "text/html":
-		if html := decoded(p.Content, params["charset"], true); strings.TrimSpace(html) != "" {
+	case body && p.contentType == "text/html":
+		if html := decoded(p.content, p.params["charset"], true); strings.TrimSpace(html) != "" {
 			w.html = append(w.html, html)
 		}
 	default:
-		w.file(p, contentType)
-	}
-}
-
-func (w *walk) file(p *enmime.Part, contentType string) {
-	if contentType == "" || !strings.Contains(contentType, "/") {
-		contentType = "application/octet-stream"
-	}
-	w.files = append(w.files, file{name: clean(p.FileName), contentType: clean(contentType), contentID: clean(p.ContentID), data: p.Content})
-}
-
-// broken tells a body whose transfer encoding is not known: what is there is no text yet.
-func broken(p *enmime.Part) bool {
-	for _, e := range p.Errors {
-		if e.Name == enmime.ErrorContentEncoding {
-			return true
+		contentType := p.contentType
+		if !strings.Contains(contentType, "/") {
+			contentType = "application/octet-stream"
 		}
+		w.files = append(w.files, file{name: clean(p.name), contentType: clean(contentType), contentID: clean(p.contentID), data: p.content})
 	}
-	return false
 }
 
 // envelope reads what the header says.

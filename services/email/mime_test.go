@@ -228,3 +228,36 @@ func TestTextIsReadWhateverItsCharsetIsSaidToBe(t *testing.T) {
 	russian := "\xf7\xd3\xc5 \xcc\xc0\xc4\xc9 \xd2\xcf\xd6\xc4\xc1\xc0\xd4\xd3\xd1 \xd3\xd7\xcf\xc2\xcf\xc4\xce\xd9\xcd\xc9 \xc9 \xd2\xc1\xd7\xce\xd9\xcd\xc9 \xd7 \xd3\xd7\xcf\xc5\xcd \xc4\xcf\xd3\xd4\xcf\xc9\xce\xd3\xd4\xd7\xc5 \xc9 \xd0\xd2\xc1\xd7\xc1\xc8."
 	assert.Equal(t, "Все люди рождаются свободными и равными в своем достоинстве и правах.", one(t, "Subject: no charset", russian).Content.Text, "a longer text tells what it is")
 }
+
+func TestPartsAreFoundAsTheyAreWritten(t *testing.T) {
+	const text = "Content-Type: text/plain\n\n"
+	for name, c := range map[string]struct {
+		contentType, body string
+		want              string
+	}{
+		"a preamble and an epilogue":         {"multipart/mixed; boundary=b", "Preamble\n--b\n" + text + "one\n--b--\nEpilogue\n--b\n" + text + "two", "one"},
+		"a boundary in quotes":               {`multipart/mixed; boundary="=_a b:c"`, "--=_a b:c\n" + text + "one\n--=_a b:c--\n", "one"},
+		"space behind a delimiter":           {"multipart/mixed; boundary=b", "--b \t\r\n" + text + "one\r\n--b-- \r\n", "one"},
+		"a boundary that begins another":     {"multipart/mixed; boundary=b", "--b\nContent-Type: multipart/alternative; boundary=bb\n\n--bb\n" + text + "one\n--bb--\n--b--", "one"},
+		"the same boundary inside":           {"multipart/mixed; boundary=b", "--b\nContent-Type: multipart/mixed; boundary=b\n\n--b\n" + text + "one\n--b--\n", "one"},
+		"no line before a delimiter":         {"multipart/mixed; boundary=b", "--b\n" + text + "--b--", ""},
+		"a part without a header":            {"multipart/mixed; boundary=b", "--b\n\none: two\n\nthree\n--b--", "one: two\n\nthree"},
+		"a part without even an empty line":  {"multipart/mixed; boundary=b", "--b\nJust text\n--b--", "Just text"},
+		"a line that looks like a delimiter": {"multipart/mixed; boundary=b", "--b\n" + text + "--bc\n--b x\n--\tb\none\n--b--", "--bc\n--b x\n--\tb\none"},
+		"upper case":                         {"MULTIPART/MIXED; BOUNDARY=b", "--b\nCONTENT-TYPE: TEXT/PLAIN\n\none\n--b--", "one"},
+		"RFC 2231":                           {"multipart/mixed; boundary*0=b; boundary*1=c", "--bc\n" + text + "one\n--bc--", "one"},
+		"no boundary at all":                 {"multipart/mixed", "one", ""},
+		"a type that is none":                {"multipart", "one", ""},
+		"a digest":                           {"multipart/digest; boundary=b", "--b\n\nFrom: x\n\none\n--b--", ""},
+		"several texts":                      {"multipart/mixed; boundary=b", "--b\n" + text + "one\n--b\n" + text + "two\n--b--", "one\ntwo"},
+		"two alternatives":                   {"multipart/alternative; boundary=b", "--b\n" + text + "one\n--b\nContent-Type: text/html\n\n<p>one</p>\n--b--", "one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			content := one(t, "Content-Type: "+c.contentType, c.body).Content
+			assert.Equal(t, c.want, content.Text)
+			if c.want == "" && strings.Contains(c.body, "one") {
+				assert.NotEmpty(t, content.Attachments, "what is no text is a file")
+			}
+		})
+	}
+}
