@@ -91,6 +91,7 @@ const (
 	maxText       = 96 << 10
 	maxFull       = 192 << 10
 	maxHTML       = 224 << 10
+	maxPage       = 4 << 20 // of HTML before it is sanitised: most of it may be images that are written into it
 	maxSubject    = 2 << 10
 	maxName       = 255
 	maxID         = 998
@@ -100,13 +101,11 @@ const (
 
 // content of the letter, bounded.
 func (l *letter) content() *channel.Content {
-	full := l.text
-	fromHTML := full == "" && l.html != ""
-	if fromHTML {
-		full = textOf(l.html)
+	full, html, keepWhole := l.text, "", l.undone || len(l.html) > maxPage
+	if full == "" && l.html != "" {
+		full = textOf(cut(l.html, maxPage))
 	}
-	html, keepWhole := "", l.undone
-	if l.html != "" {
+	if len(l.html) <= maxPage {
 		html = sanitised(l.html)
 	}
 	if len(html) > maxHTML {

@@ -44,23 +44,26 @@ func headerOf(raw []byte) (textproto.MIMEHeader, bool) {
 		return nil, false
 	}
 	header := textproto.MIMEHeader{}
-	var name, value string
+	var name string
+	var value strings.Builder
 	flush := func() {
 		if name != "" {
-			header.Add(name, strings.TrimSpace(value))
+			header.Add(name, strings.TrimSpace(value.String()))
 		}
-		name, value = "", ""
+		name = ""
+		value.Reset()
 	}
 	for line := range strings.Lines(string(head)) {
 		line = strings.TrimRight(line, "\r\n")
 		if line != "" && (line[0] == ' ' || line[0] == '\t') {
-			value += " " + strings.TrimSpace(line)
+			value.WriteString(" " + strings.TrimSpace(line))
 			continue
 		}
 		flush()
 		before, after, ok := strings.Cut(line, ":")
 		if before = strings.TrimSpace(before); ok && fieldName(before) {
-			name, value = before, after
+			name = before
+			value.WriteString(after)
 		}
 	}
 	flush()

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -258,6 +259,35 @@ func TestPartsAreFoundAsTheyAreWritten(t *testing.T) {
 			if c.want == "" && strings.Contains(c.body, "one") {
 				assert.NotEmpty(t, content.Attachments, "what is no text is a file")
 			}
+		})
+	}
+}
+
+// TestNoMailTakesLong: each of these is a square, or worse, to who reads it without care.
+func TestNoMailTakesLong(t *testing.T) {
+	const n = 200_000
+	for name, mail := range map[string]string{
+		"a field of very many lines":     "Subject: x\n" + strings.Repeat(" x\n", n) + "\nx",
+		"very many fields":               strings.Repeat("A: x\n", n) + "\nx",
+		"very many references":           "References: " + strings.Repeat("<a@x> ", n/2) + "\n\nx",
+		"very many recipients":           "To: " + strings.Repeat("a@example.com, ", n/4) + "b@example.com\n\nx",
+		"very many encoded words":        "Subject: " + strings.Repeat("=?utf-8?q?x?= ", n/4) + "\n\nx",
+		"very many quotations":           "Subject: x\n\n" + strings.Repeat("> x\ny\n", n),
+		"very many lines that attribute": "Subject: x\n\n" + strings.Repeat("On Monday 1 x wrote:\n", n/4),
+		"very many blocks":               "Subject: x\n\n" + strings.Repeat("From: x\nSent: y\n", n/4),
+		"very many elements":             "Content-Type: text/html\n\n" + strings.Repeat("<blockquote><div>", n),
+		"an element that never ends":     "Content-Type: text/html\n\n<a href=\"" + strings.Repeat("x", 4*n),
+		"very many attributes":           "Content-Type: text/html\n\n<p " + strings.Repeat("a=b ", n) + ">x",
+		"very many styles":               "Content-Type: text/html\n\n<p style=\"" + strings.Repeat("color:red;", n/4) + "\">x",
+		"very many lines of dashes":      "Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--bx\n", n) + "--b\n\nx\n--b--",
+		"very many comments":             "Authentication-Results: mx.shop.example; " + strings.Repeat("(", n) + "\nFrom: " + strings.Repeat("(", n) + "\n\nx",
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			_, err := made(t, nil).Normalise(&channel.Request{Ref: "c", Header: http.Header{"Content-Type": {"message/rfc822"}}, Body: []byte("From: ada@example.com\n" + mail),
+				Settings: map[string]string{"trusted_host": "mx.shop.example"}})
+			assert.NoError(t, err)
+			assert.Less(t, time.Since(began), 5*time.Second)
 		})
 	}
 }
