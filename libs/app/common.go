@@ -46,7 +46,7 @@ type Common struct {
 	// What adapters, and the conversation service that waits for them, must hold alike.
 	SendLate        time.Duration `env:"TRIBUTARY_SEND_LATE" doc:"how long after its command was published a call to a provider may still begin"`
 	SendLongestCall time.Duration `env:"TRIBUTARY_SEND_LONGEST_CALL" doc:"bounds one call to a provider; 0: the channel's own"`
-	MediaAllow      []string      `env:"TRIBUTARY_MEDIA_ALLOW" doc:"CIDRs that attachments may be fetched from beside public addresses: for stand-ins of providers"`
+	MediaAllow      []string      `env:"TRIBUTARY_MEDIA_ALLOW" doc:"CIDRs that attachments may be fetched from, and mail submitted to, beside public addresses: for stand-ins of providers"`
 	SpoolBytes      int64         `env:"TRIBUTARY_SPOOL_BYTES" doc:"bounds an adapter's spool; above it webhooks are answered 503"`
 	PollBack        time.Duration `env:"TRIBUTARY_POLL_BACK" doc:"how far back a connection is asked, that never was before, for what its webhooks may have failed to tell; for channels that can be asked"`
 

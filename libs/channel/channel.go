@@ -100,8 +100,9 @@ type Request struct {
 	AppID string
 	// VerifyToken of that app: what its provider repeats in a handshake.
 	VerifyToken string
-	// Settings of the connection that ref names, where it names one.
+	// Settings of the connection that ref names, and Account, its external id, where it names one.
 	Settings map[string]string
+	Account  string
 }
 
 // SignedWithin tells whether a time that the provider signed lies within a while of the request. The mesh's clock

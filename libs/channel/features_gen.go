@@ -4,12 +4,14 @@ package channel
 
 // Names of the channels there are, sorted.
 func Names() []string {
-	return []string{"messenger", "shopify", "slack", "sms", "telegram"}
+	return []string{"email", "messenger", "shopify", "slack", "sms", "telegram"}
 }
 
 // Lookup gives the features of a channel.
 func Lookup(name string) (Features, bool) {
 	switch name {
+	case "email":
+		return Features{Name: "email", Title: "Email", Ref: "connection", BodyLimit: 36700160, TextLimit: 65536, TextUnit: "characters", Address: true, ProviderTime: false, IdentityKind: "email", ExternalID: "[a-z0-9!#$%&'*/=?^_`{|}~.-]{1,64}@[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", Settings: map[string]string{"from_name": "[^\\x00-\\x1f\\x7f<>\"]{1,100}", "message_stream": "[a-z0-9][a-z0-9-]{0,49}", "messages_per_second": "0\\.(0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,2}(\\.[0-9]{1,2})?|1000", "provider": "postmark|smtp", "smtp_host": "[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?", "smtp_port": "[1-9][0-9]{0,4}", "smtp_tls": "starttls|implicit|none", "trusted_host": "[A-Za-z0-9][A-Za-z0-9._:-]{0,252}"}, Credentials: []string{"server_token", "webhook_secret"}, Optional: []string{"previous_webhook_secret"}, AppSecrets: []string{}, SignedWith: []string{"webhook_secret", "previous_webhook_secret"}, Providers: map[string]Provider{"postmark": Provider{Credentials: []string{"server_token", "webhook_secret"}, Optional: []string{"previous_webhook_secret"}, SignedWith: []string{"webhook_secret", "previous_webhook_secret"}, TextLimit: 0, WithoutSettings: []string(nil)}, "smtp": Provider{Credentials: []string{"smtp_username", "smtp_password"}, Optional: []string{"webhook_secret", "previous_webhook_secret"}, SignedWith: []string{"webhook_secret", "previous_webhook_secret"}, TextLimit: 0, WithoutSettings: []string(nil)}}, Whole: true, Batches: false, Interfaces: []string{"sender", "listener"}, LongestCall: 120}, true
 	case "messenger":
 		return Features{Name: "messenger", Title: "Messenger", Ref: "app", BodyLimit: 4194304, TextLimit: 2000, TextUnit: "utf16", Address: true, ProviderTime: true, IdentityKind: "psid", ExternalID: "[0-9]{1,32}", Settings: map[string]string{}, Credentials: []string{"page_token"}, Optional: []string(nil), AppSecrets: []string{"client_secret", "signing_secret", "verify_token"}, SignedWith: []string(nil), Providers: map[string]Provider(nil), Whole: false, Batches: true, Interfaces: []string{"challenger", "sender", "fetcher"}, LongestCall: 60}, true
 	case "shopify":

@@ -71,7 +71,7 @@ func (in *Ingress) take(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	req := &channel.Request{
 		Method: r.Method, Ref: r.PathValue("ref"), URL: in.urls.of(r), Header: r.Header, Body: body,
-		ReceivedAt: received, LocalTime: local, AppID: from.app.GetExternalId(), VerifyToken: from.verifyToken, Settings: from.connection.GetSettings(),
+		ReceivedAt: received, LocalTime: local, AppID: from.app.GetExternalId(), VerifyToken: from.verifyToken, Settings: from.connection.GetSettings(), Account: from.connection.GetExternalId(),
 	}
 	if r.Method == http.MethodGet {
 		reply, ok, err := challenger.Challenge(req, from.secrets)

@@ -6,6 +6,7 @@ import (
 	"tributary.dev/libs/app"
 	"tributary.dev/services/connect"
 	"tributary.dev/services/conversation"
+	"tributary.dev/services/email"
 	"tributary.dev/services/messenger"
 	"tributary.dev/services/privacy"
 	"tributary.dev/services/shopify"
@@ -16,5 +17,5 @@ import (
 
 // services of the mesh, in the order they start.
 func services() []app.Service {
-	return []app.Service{privacy.Service, connect.Service, conversation.Service, messenger.Service, shopify.Service, slack.Service, sms.Service, telegram.Service}
+	return []app.Service{privacy.Service, connect.Service, conversation.Service, email.Service, messenger.Service, shopify.Service, slack.Service, sms.Service, telegram.Service}
 }

@@ -56,6 +56,17 @@ var ownBad = map[string]map[string]string{
 		"TRIBUTARY_MESSENGER_GRAPH_URL=ftp://canary":    "TRIBUTARY_MESSENGER_GRAPH_URL: must be an absolute",
 		"TRIBUTARY_MESSENGER_GRAPH_VERSION=canary/../x": "TRIBUTARY_MESSENGER_GRAPH_VERSION: must be like",
 	},
+	"email": {
+		"TRIBUTARY_KEEPER_URL=":                       "TRIBUTARY_KEEPER_URL: is required",
+		"TRIBUTARY_BUCKET_URL=":                       "TRIBUTARY_BUCKET_URL: is required",
+		"TRIBUTARY_REGISTRY_TOKEN=":                   "TRIBUTARY_REGISTRY_TOKEN: is required",
+		"TRIBUTARY_EMAIL_POSTMARK_URL=ftp://canary":   "TRIBUTARY_EMAIL_POSTMARK_URL: must be an absolute",
+		"TRIBUTARY_EMAIL_SMTP_ADDRESS=canary":         "TRIBUTARY_EMAIL_SMTP_ADDRESS: must be host:port",
+		"TRIBUTARY_EMAIL_SMTP_HOSTNAME=canary canary": "TRIBUTARY_EMAIL_SMTP_HOSTNAME: must be a host's name",
+		"TRIBUTARY_EMAIL_SMTP_CERTIFICATE=/no/canary": "TRIBUTARY_EMAIL_SMTP_CERTIFICATE and TRIBUTARY_EMAIL_SMTP_KEY: both",
+		"TRIBUTARY_EMAIL_SMTP_CONNECTIONS=0":          "TRIBUTARY_EMAIL_SMTP_CONNECTIONS: must be above 0",
+		"TRIBUTARY_EMAIL_SMTP_LMTP=perhaps":           "TRIBUTARY_EMAIL_SMTP_LMTP: must be true or false",
+	},
 	"sms": {
 		"TRIBUTARY_KEEPER_URL=":                 "TRIBUTARY_KEEPER_URL: is required",
 		"TRIBUTARY_BUCKET_URL=":                 "TRIBUTARY_BUCKET_URL: is required",

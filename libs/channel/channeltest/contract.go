@@ -116,7 +116,7 @@ func wholeEvent(t *testing.T, kit Kit, e channel.Event) {
 		assert.NotEmpty(t, e.ExternalID, "a message's ExternalID")
 		assert.NotNil(t, e.Content, "a message's Content")
 		assert.True(t, e.Author != nil || e.Outbound, "a message has an Author, or was sent by the connection's side")
-		assert.True(t, e.Contact != nil || e.Thread.Group, "a message is one-to-one with a Contact, or in a group")
+		assert.True(t, e.Contact != nil || e.Thread.Group || e.Thread.ConversationKey != "", "a message is one-to-one with a Contact, in a group, or names its conversation")
 		if e.Thread.Group {
 			assert.Nil(t, e.Contact, "a group has no Contact")
 			assert.NotEmpty(t, e.Thread.ID, "a group's Thread.ID")

@@ -104,7 +104,7 @@ func (a *API) openAttachment(ctx context.Context, id string) (*openedAttachment,
 	if err := o.open(ctx, a.Seal, pb.Purpose_PURPOSE_CONVERSATION); err != nil {
 		return nil, err
 	}
-	name, named := message.names(at.id)
+	name, _, named := message.names(at.id)
 	switch {
 	case !named:
 		return nil, problem.NotFound("attachment")

@@ -27,7 +27,9 @@ type Message struct {
 	Direction      string       `json:"direction"`
 	Type           string       `json:"type"`
 	Content        string       `json:"content"`
+	Subject        string       `json:"subject"`
 	Text           string       `json:"text"`
+	FullText       string       `json:"full_text"`
 	HTML           string       `json:"html"`
 	Attachments    []Attachment `json:"attachments"`
 	Reactions      []Reaction   `json:"reactions"`
@@ -114,7 +116,7 @@ const (
 	contentUnreadable = "unreadable"
 )
 
-// Attachment of a message. URL is null while nothing is stored.
+// Attachment of a message. URL is null while nothing is stored. ContentID is what the message's HTML calls it ("cid:").
 type Attachment struct {
 	ID          string  `json:"id"`
 	Kind        string  `json:"kind"`
@@ -124,6 +126,7 @@ type Attachment struct {
 	URL         *string `json:"url"`
 	State       string  `json:"state"`
 	Failed      string  `json:"failed,omitempty"`
+	ContentID   string  `json:"content_id,omitempty"`
 }
 
 // Reaction that stands on a message.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -234,7 +235,7 @@ func (m *messageRow) message(subject func(*pb.Mention) string, persons people) M
 	text, mentions := resolve(m.text.GetText(), m.text.GetMentions(), subject, persons)
 	out := Message{
 		ID: m.id, ConversationID: m.conversation, ConnectionID: m.connection, Direction: m.direction,
-		Type: "text", Content: m.state, Text: text, HTML: m.text.GetHtml(), Mentions: mentions,
+		Type: "text", Content: m.state, Subject: m.text.GetSubject(), Text: text, FullText: m.text.GetFullText(), HTML: m.text.GetHtml(), Mentions: mentions,
 		Attachments: make([]Attachment, 0, len(m.attachments)), Reactions: []Reaction{}, Parts: m.parts,
 		Sender: persons.sender(m.author), ExternalID: m.externalID, ReplyTo: optional(m.replyTo),
 		EditedAt: optionalTime(m.edited), DeletedAt: optionalTime(m.deleted), SentAt: timeText(m.order),
@@ -250,8 +251,10 @@ func (m *messageRow) message(subject func(*pb.Mention) string, persons people) M
 		out.Error = sendError(m.errorClass, m.errorCode)
 	}
 	for _, at := range m.attachments {
-		if name, named := m.names(at.id); named {
-			out.Attachments = append(out.Attachments, at.attachment(name))
+		if name, contentID, named := m.names(at.id); named {
+			shown := at.attachment(name)
+			shown.ContentID = contentID
+			out.Attachments = append(out.Attachments, shown)
 		}
 	}
 	if text == "" && out.HTML == "" && len(out.Attachments) > 0 {
@@ -265,18 +268,21 @@ func (m *messageRow) message(subject func(*pb.Mention) string, persons people) M
 	return out
 }
 
-// names tells whether the message, as it was edited last, has an attachment, and its name. One whose
-// content does not open has all that its rows say, without names.
-func (m *messageRow) names(attachment string) (name string, named bool) {
+// names tells whether the message, as it was edited last, has an attachment, its name, and what its HTML calls it. One
+// whose content does not open has all that its rows say, without names.
+func (m *messageRow) names(attachment string) (name, contentID string, named bool) {
 	if m.state != contentOpen || len(m.content.ciphertext) == 0 {
-		return "", m.state != contentDeleted
+		return "", "", m.state != contentDeleted
 	}
 	for _, at := range m.text.GetAttachments() {
 		if at.GetId() == attachment {
-			return at.GetName(), true
+			if id, inline := strings.CutPrefix(at.GetExternalId(), "cid:"); inline {
+				contentID = id
+			}
+			return at.GetName(), contentID, true
 		}
 	}
-	return "", false
+	return "", "", false
 }
 
 func (at attachmentRow) attachment(name string) Attachment {

@@ -261,6 +261,28 @@ func TestAMessageShowsWhatHangsOnIt(t *testing.T) {
 	})
 }
 
+func TestAMailShowsItsSubjectItsWholeTextAndItsImages(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ada := h.person(us, "+41790000001", "Ada", 1)
+		c, image, file := h.talk(ada, 2_000_000, nil), uuid.NewString(), uuid.NewString()
+		id := h.says(ada, c, 2_000_000, &pb.Content{
+			Subject: "Broken", Text: "See", FullText: "See\n\n> what", Html: `<p>See <img src="cid:photo@x"></p>`,
+			Attachments: []*pb.Attachment{{Id: image, Name: "a.png", ExternalId: "cid:photo@x"}, {Id: file, Name: "b.pdf", ExternalId: "1"}},
+		}, nil)
+		for i, a := range []string{image, file} {
+			h.insert("attachments", map[string]any{"id": a, "workspace_id": us, "connection_id": connection, "message_id": id, "subject_id": ada.ID,
+				"declared": 1, "position": i, "kind": "file", "content_type": "application/pdf", "size": 7, "at_us": 1})
+		}
+		m := read[api.Message](h.get("/v1/messages/" + id))
+		if m.Subject != "Broken" || m.Text != "See" || m.FullText != "See\n\n> what" || m.HTML != `<p>See <img src="cid:photo@x"></p>` {
+			t.Errorf("got %+v", m)
+		}
+		if len(m.Attachments) != 2 || m.Attachments[0].ContentID != "photo@x" || m.Attachments[1].ContentID != "" {
+			t.Errorf("attachments %+v", m.Attachments)
+		}
+	})
+}
+
 func TestFrozenContactsAreGoneByIdAndMissingFromLists(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 2)

@@ -152,6 +152,10 @@ func (b *batch) namedAttachments(ctx context.Context) (named map[string]*attachm
 			} else if part := e.part(pb.Category_CATEGORY_CONTENT); part != nil {
 				a.subject = part.GetSubjectId()
 			}
+			if !fetched && r.GetObject() != "" { // it came with the message, and was stored before
+				a.object, a.key, a.event = r.GetObject(), r.GetKey(), e.GetId()
+				objects[a.object] = true
+			}
 			if old := named[a.id]; old != nil {
 				a.merge(old)
 			}

@@ -60,6 +60,7 @@ func (w world) story(t *rapid.T) []*pb.ChannelEvent {
 		}, order()))
 	}
 	maybe(w.Profile("cai", "1", "Cai", order()), w.Profile("cai", "2", "Cai Li", order()), w.Profile("ada", "1", "Ada", order()))
+	w.mailStory(maybe, order)
 	w.outboundStory(maybe, order)
 	w.shopStory(maybe, order)
 	return events
@@ -77,6 +78,30 @@ func (w world) shopStory(maybe func(...*pb.ChannelEvent), order func() int64) {
 			w.Orders(who, "fulfilment", "6", "820982911946154508", "success", order()), w.Orders(who, "fulfilment", "7", "9", "success", order()),
 			w.Orders(who, "refund", "8", "404", "success", order()))
 	}
+}
+
+// mailStory is two threads of one person, the first with a file that came along and an answer from another address of
+// theirs, or another person, to a signed address. A mail may come by two ways.
+func (w world) mailStory(maybe func(...*pb.ChannelEvent), order func() int64) {
+	mail := func(who, external, root string) *pb.ChannelEvent {
+		e := w.Direct(who, external, "mail "+external, order())
+		e.ConversationKey = channel.ThreadKey(w.People["cai"].ID, projecttest.SMSConnection, root)
+		return e
+	}
+	first, second, answer, another := mail("cai", "m1", "r1"), mail("cai", "m2", "r2"), mail("bob", "m3", "r1"), mail("ada", "m4", "r1")
+	first.Parts = nil
+	w.Writes(first, "cai", "mail m1", "f.txt")
+	w.Named(first, "cai")
+	first.Attachments[0] = w.Fetched("cai", "m1", "f.txt", "x", "attachments/m1", 0).Attachments[0]
+	first.Attachments[0].Id = channel.AttachmentID(first.MessageId, "f.txt")
+	answer.ContactSubject, another.ContactSubject = "", ""
+	maybe(first, second, answer, another, projecttest.Copied(first, func(c *pb.ChannelEvent) {
+		c.Parts = nil
+		c.Attachments = nil
+		w.Writes(c, "cai", "mail m1", "f.txt")
+		w.Named(c, "cai")
+		c.Attachments = first.Attachments
+	}, order()))
 }
 
 // outboundStory is what happens to messages sent elsewhere (w), and to ours (projecttest.ID(1) in two parts).

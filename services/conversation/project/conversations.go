@@ -16,6 +16,35 @@ type conversation struct {
 	first, last, lastInbound int64
 }
 
+// takesContact: a contact that an event names comes before one that stands in, and of those the smallest counts, so that
+// the order of arrival does not.
+const takesContact = `excluded.contact_id <> '' AND (conversations.contact_id = '' OR excluded.contact_named > conversations.contact_named
+	OR excluded.contact_named = 0 AND conversations.contact_named = 0 AND excluded.contact_id < conversations.contact_id)`
+
+// partner is the subject that an event is one-to-one with: the contact that it names, else who wrote. Who answers to a
+// signed address names the conversation alone: they may write from another address than its contact's.
+func partner(e *event) string {
+	switch {
+	case e.GetThread().GetGroup():
+		return ""
+	case e.GetContactSubject() == "" && e.GetDirection() == pb.Direction_DIRECTION_INBOUND:
+		return e.GetAuthorSubject()
+	}
+	return e.GetContactSubject()
+}
+
+// answers tells whether a message says more of the conversation's contact than what is known of it so far.
+func (c *conversation) answers(m *message) bool {
+	was, is := partner(c.e), partner(m.e)
+	switch {
+	case is == "" || was == is && c.e.GetContactSubject() != "":
+		return false
+	case was == "" || m.e.GetContactSubject() != "" && c.e.GetContactSubject() == "":
+		return true
+	}
+	return m.e.GetContactSubject() == c.e.GetContactSubject() && channel.ContactID(is) < channel.ContactID(was)
+}
+
 // conversationRow is what is to be known of a conversation's row to tell of its messages.
 type conversationRow struct {
 	contact string
@@ -32,7 +61,7 @@ func (b *batch) lockConversations(ctx context.Context) error {
 			c = &conversation{e: m.e, first: m.order}
 			named[m.conversation] = c
 		}
-		if c.e.GetContactSubject() == "" { // who answers to a signed address names the conversation alone
+		if c.answers(m) {
 			c.e = m.e
 		}
 		c.thread = smallest(c.thread, m.thread)
@@ -44,26 +73,31 @@ func (b *batch) lockConversations(ctx context.Context) error {
 	rows := make([][]any, 0, len(named))
 	for id, c := range named {
 		e := c.e
-		contact, group, frozen := "", 0, 0
+		subject, contact, contactNamed, group, frozen := partner(e), "", 0, 0, 0
 		if e.GetThread().GetGroup() {
 			group = 1
-		} else if e.GetContactSubject() != "" {
-			contact = channel.ContactID(e.GetContactSubject())
-			if b.alive[e.GetContactSubject()].Frozen {
+		}
+		if subject != "" {
+			contact = channel.ContactID(subject)
+			if b.alive[subject].Frozen {
 				frozen = 1
 			}
 		}
-		rows = append(rows, []any{id, e.GetWorkspaceId(), e.GetChannel(), e.GetConnectionId(), contact, e.GetContactSubject(), c.thread,
+		if subject == e.GetContactSubject() {
+			contactNamed = 1
+		}
+		rows = append(rows, []any{id, e.GetWorkspaceId(), e.GetChannel(), e.GetConnectionId(), contact, subject, contactNamed, c.thread,
 			group, c.first, c.last, c.lastInbound, frozen})
 	}
 	store.SortRows(rows)
 	b.conversations = make(map[string]conversationRow, len(rows))
 	err := sqldb.QueueRows(ctx, b.tx, "conversations", []string{"id", "workspace_id", "channel", "connection_id", "contact_id",
-		"contact_subject", "thread_id", "is_group", "first_us", "last_us", "last_inbound_us", "frozen"}, rows,
+		"contact_subject", "contact_named", "thread_id", "is_group", "first_us", "last_us", "last_inbound_us", "frozen"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET
-		contact_id = CASE WHEN conversations.contact_id = '' THEN excluded.contact_id ELSE conversations.contact_id END,
-		contact_subject = CASE WHEN conversations.contact_id = '' THEN excluded.contact_subject ELSE conversations.contact_subject END,
-		frozen = CASE WHEN conversations.contact_id = '' THEN excluded.frozen ELSE conversations.frozen END,
+		contact_id = CASE WHEN `+takesContact+` THEN excluded.contact_id ELSE conversations.contact_id END,
+		contact_subject = CASE WHEN `+takesContact+` THEN excluded.contact_subject ELSE conversations.contact_subject END,
+		contact_named = CASE WHEN `+takesContact+` THEN excluded.contact_named ELSE conversations.contact_named END,
+		frozen = CASE WHEN `+takesContact+` THEN excluded.frozen ELSE conversations.frozen END,
 		thread_id = CASE WHEN conversations.thread_id = '' OR (excluded.thread_id <> '' AND excluded.thread_id < conversations.thread_id)
 			THEN excluded.thread_id ELSE conversations.thread_id END,
 		first_us = CASE WHEN conversations.first_us = 0 OR excluded.first_us < conversations.first_us
