@@ -31,6 +31,7 @@ type Message struct {
 	Text           string       `json:"text"`
 	FullText       string       `json:"full_text"`
 	HTML           string       `json:"html"`
+	Payload        string       `json:"payload"`
 	Attachments    []Attachment `json:"attachments"`
 	Reactions      []Reaction   `json:"reactions"`
 	Mentions       []Mention    `json:"mentions"`

@@ -266,7 +266,7 @@ func TestAMailShowsItsSubjectItsWholeTextAndItsImages(t *testing.T) {
 		ada := h.person(us, "+41790000001", "Ada", 1)
 		c, image, file := h.talk(ada, 2_000_000, nil), uuid.NewString(), uuid.NewString()
 		id := h.says(ada, c, 2_000_000, &pb.Content{
-			Subject: "Broken", Text: "See", FullText: "See\n\n> what", Html: `<p>See <img src="cid:photo@x"></p>`,
+			Subject: "Broken", Text: "See", FullText: "See\n\n> what", Html: `<p>See <img src="cid:photo@x"></p>`, Payload: "order-7",
 			Attachments: []*pb.Attachment{{Id: image, Name: "a.png", ExternalId: "cid:photo@x"}, {Id: file, Name: "b.pdf", ExternalId: "1"}},
 		}, nil)
 		for i, a := range []string{image, file} {
@@ -274,7 +274,7 @@ func TestAMailShowsItsSubjectItsWholeTextAndItsImages(t *testing.T) {
 				"declared": 1, "position": i, "kind": "file", "content_type": "application/pdf", "size": 7, "at_us": 1})
 		}
 		m := read[api.Message](h.get("/v1/messages/" + id))
-		if m.Subject != "Broken" || m.Text != "See" || m.FullText != "See\n\n> what" || m.HTML != `<p>See <img src="cid:photo@x"></p>` {
+		if m.Subject != "Broken" || m.Text != "See" || m.FullText != "See\n\n> what" || m.HTML != `<p>See <img src="cid:photo@x"></p>` || m.Payload != "order-7" {
 			t.Errorf("got %+v", m)
 		}
 		if len(m.Attachments) != 2 || m.Attachments[0].ContentID != "photo@x" || m.Attachments[1].ContentID != "" {
