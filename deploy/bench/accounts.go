@@ -38,6 +38,8 @@ type account struct {
 	// check that a bare handler makes of its webhooks, and whether it writes them as they came.
 	check string
 	raw   bool
+	// long: its people write at length.
+	long  bool
 	floor float64
 }
 
@@ -50,6 +52,7 @@ var (
 		{channel: "messenger", provider: "Messenger", check: "meta", floor: .7},
 		{channel: "telegram", provider: "Telegram", check: "telegram", floor: .7},
 		{channel: "shopify", provider: "Shopify", check: "shopify", floor: .7},
+		{channel: "email", provider: "SMTP", check: "mail", raw: true, long: true, floor: .4},
 	}
 )
 
@@ -62,8 +65,12 @@ func (a account) connect(ctx context.Context, w *world) (made func(people func(i
 	if err := p.Connect(ctx, w.api); err != nil {
 		return nil, "", err
 	}
+	says := p.Says
+	if a.long {
+		says = p.(providers.Correspondent).SaysAtLength
+	}
 	return func(people func(int) int) maker {
-		return &plainMaker{host: strings.TrimPrefix(w.URL, "http://"), provider: p, people: people}
+		return &plainMaker{host: strings.TrimPrefix(w.URL, "http://"), says: says, people: people}
 	}, p.Secret(), nil
 }
 
@@ -84,6 +91,11 @@ var checks = map[string]func(secret string, r *http.Request, body []byte) bool{
 	"shopify": func(secret string, r *http.Request, body []byte) bool {
 		given, err := base64.StdEncoding.DecodeString(r.Header.Get("X-Shopify-Hmac-SHA256"))
 		return err == nil && hmac.Equal(sumOf(sha256.New, secret, body), given)
+	},
+	"mail": func(secret string, r *http.Request, body []byte) bool {
+		given, err := hex.DecodeString(strings.TrimPrefix(r.Header.Get("X-Tributary-Signature"), "sha256="))
+		sum := sumOf(sha256.New, secret, []byte(r.Header.Get("X-Tributary-Timestamp")+"."), body)
+		return err == nil && hmac.Equal(sum, given)
 	},
 	"twilio": func(secret string, r *http.Request, body []byte) bool {
 		form, err := url.ParseQuery(string(body))
@@ -114,16 +126,16 @@ func sumOf(hash func() hash.Hash, secret string, parts ...[]byte) []byte {
 
 // plainMaker makes requests of what a stand-in makes.
 type plainMaker struct {
-	host     string
-	provider providers.Provider
-	people   func(int) int
+	host   string
+	says   func(person, n int, text string, now time.Time) providers.Webhook
+	people func(int) int
 
 	n, last int
 	request bytes.Buffer
 }
 
 func (m *plainMaker) next(now time.Time) []byte {
-	hook := m.provider.Says(m.people(m.n), m.n, "Is my parcel on its way? It was to come on Monday, and the shop says it has left.", now)
+	hook := m.says(m.people(m.n), m.n, "Is my parcel on its way? It was to come on Monday, and the shop says it has left.", now)
 	m.n++
 	m.last = len(hook.Body)
 	m.request.Reset()

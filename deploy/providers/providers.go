@@ -36,6 +36,13 @@ type Shop interface {
 	Phone(person int) string
 }
 
+// Correspondent is a provider whose people can write at length.
+type Correspondent interface {
+	Provider
+	// SaysAtLength is Says with about 50 kB of what was written before below the text. It costs little more than to sign it.
+	SaysAtLength(person, n int, text string, now time.Time) Webhook
+}
+
 // Webhook is a request of a provider's, by POST.
 type Webhook struct {
 	Path   string
@@ -60,7 +67,7 @@ func Start(h *Host) (all []Provider, err error) {
 			err = errors.Join(err, Close(all))
 		}
 	}()
-	for i, start := range []func(address string, h *Host) (Provider, error){startSlack, startMessenger, startTwilio, startVonage, startTelegram, startShopify} {
+	for i, start := range []func(address string, h *Host) (Provider, error){startSlack, startMessenger, startTwilio, startVonage, startTelegram, startShopify, startPostmark, startSMTP} {
 		p, err := start(h.address(i), h)
 		if err != nil {
 			return all, err

@@ -39,6 +39,13 @@ type (
 		Name, ContentType, ContentID string
 		Content                      string
 	}
+	// postmarkMetadata of a mail of ours; what else stands there is others', and of any kind.
+	postmarkMetadata struct {
+		Message      string `json:"m"`
+		Part         string `json:"p"`
+		Attempt      string `json:"a"`
+		Conversation string `json:"k"`
+	}
 	postmarkRecordFields struct {
 		ID                json.Number
 		MessageID         string
@@ -49,7 +56,7 @@ type (
 		Origin            string
 		SuppressionReason string
 		ChangedAt         string
-		Metadata          map[string]string
+		Metadata          postmarkMetadata
 	}
 )
 
@@ -140,13 +147,13 @@ func mediaType(contentType string) string {
 
 // events of what became of a mail that went out. Its metadata, which the webhook's secret vouches for, says which.
 func (b *postmarkBody) events(k keyed) (result channel.Result) {
-	message, err := uuid.Parse(b.Metadata["m"])
-	part, okPart := number(b.Metadata["p"])
-	attempt, okAttempt := number(b.Metadata["a"])
+	message, err := uuid.Parse(b.Metadata.Message)
+	part, okPart := number(b.Metadata.Part)
+	attempt, okAttempt := number(b.Metadata.Attempt)
 	ours := err == nil && okPart && okAttempt
 	source := "postmark." + strings.ToLower(b.RecordType)
 	event := channel.Event{SourceType: source, Key: k.id(b.RecordType, b.MessageID, b.ID.String(), b.Type, b.ChangedAt, b.who())}
-	if key, err := uuid.Parse(b.Metadata["k"]); err == nil {
+	if key, err := uuid.Parse(b.Metadata.Conversation); err == nil {
 		event.Thread.ConversationKey = key.String()
 	}
 	receipt := channel.Receipt{MessageID: message.String(), Part: part, Attempt: attempt}

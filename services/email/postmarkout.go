@@ -26,8 +26,8 @@ type postmarkMail struct {
 	TrackOpens         bool
 	TrackLinks         string
 	Headers            []postmarkHeader
-	Attachments        []postmarkUpload  `json:",omitempty"`
-	Metadata           map[string]string // comes back with what became of it
+	Attachments        []postmarkUpload `json:",omitempty"`
+	Metadata           postmarkMetadata // comes back with what became of it
 }
 
 type postmarkUpload struct {
@@ -80,10 +80,8 @@ func (m *composed) postmark(stream string) postmarkMail {
 	p := postmarkMail{
 		From: (&mail.Address{Name: m.fromName, Address: m.from}).String(), To: m.to, ReplyTo: m.replyTo, Subject: m.subject,
 		TextBody: m.text, HtmlBody: m.html, MessageStream: stream, TrackLinks: "None",
-		Headers: []postmarkHeader{{"Message-ID", bracketed(m.messageID)}, {"X-PM-KeepID", "true"}},
-		Metadata: map[string]string{
-			"m": m.message, "p": decimal(m.part), "a": decimal(m.attempt), "k": m.conversation,
-		},
+		Headers:  []postmarkHeader{{"Message-ID", bracketed(m.messageID)}, {"X-PM-KeepID", "true"}},
+		Metadata: postmarkMetadata{Message: m.message, Part: decimal(m.part), Attempt: decimal(m.attempt), Conversation: m.conversation},
 	}
 	if m.fromName == "" {
 		p.From = m.from

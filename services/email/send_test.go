@@ -30,7 +30,7 @@ func outgoing(provider string) *channel.Outgoing {
 	return &channel.Outgoing{
 		Connection: &channel.Connection{
 			ID: connectionID, ExternalID: "help@shop.example", Settings: map[string]string{"provider": provider, "from_name": "Shop, Hilfe & more"},
-			Credentials: map[string]string{"server_token": "token", "smtp_username": "help", "smtp_password": "secret"},
+			Credentials: map[string]string{"server_token": "token", "webhook_secret": "webhook-secret", "smtp_username": "help", "smtp_password": "secret"},
 		},
 		MessageID: messageID, Attempt: 2, ConversationKey: conversation, To: "ada@example.com", Text: "It is on its way.\n\n<Grüße>\nShop",
 		Subject: "Re: Wo ist\r\nBcc: x@example.com", References: []string{"first@mail.example.com", "second@mail.example.com"}, ByMember: true,

@@ -23,12 +23,6 @@ const (
 // skew is how far the signed time may be off.
 const skew = 5 * time.Minute
 
-// Sign gives the headers of a raw mail that is posted.
-func Sign(secret string, at time.Time, body []byte) (timestamp, signature string) {
-	timestamp = strconv.FormatInt(at.Unix(), 10)
-	return timestamp, "sha256=" + hex.EncodeToString(signature256(secret, timestamp, body))
-}
-
 func signature256(secret, timestamp string, body []byte) []byte {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(timestamp + "."))

@@ -15,10 +15,8 @@ import (
 func TestARawMailIsSignedWithItsTime(t *testing.T) {
 	now := time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
 	request := func(at time.Time, change func(*channel.Request)) *channel.Request {
-		r := &channel.Request{Header: http.Header{"Content-Type": {"message/rfc822"}}, Body: []byte("From: ada@example.com\n\nx"), ReceivedAt: now, LocalTime: now}
-		timestamp, signature := Sign("secret", at, r.Body)
-		r.Header.Set(TimestampHeader, timestamp)
-		r.Header.Set(SignatureHeader, signature)
+		r := &channel.Request{Body: []byte("From: ada@example.com\n\nx"), ReceivedAt: now, LocalTime: now}
+		r.Header = standin.RawMailHeader("secret", r.Body, at)
 		if change != nil {
 			change(r)
 		}

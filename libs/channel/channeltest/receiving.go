@@ -84,8 +84,15 @@ func unknownTypes(t *testing.T, kit Kit, samples []sample) {
 	t.Errorf("no sample is of an unknown type: add one to %s of what the provider sends and the channel has no event for", kit.folder())
 }
 
-func withoutTypes(_ Kit, samples []sample) string {
+func withoutFields(_ Kit, samples []sample) string {
 	if !slices.ContainsFunc(samples, func(s sample) bool { _, ok := widened(s); return ok }) {
+		return "neither JSON nor forms: the kit can't add to it"
+	}
+	return ""
+}
+
+func withoutTypes(kit Kit, samples []sample) string {
+	if withoutFields(kit, samples) != "" {
 		return "neither JSON nor forms: what has no types has no unknown ones"
 	}
 	return ""

@@ -31,9 +31,13 @@ type StandIn struct {
 	Fail func(standin.Fault)
 	// Revoked are credentials that the stand-in refuses.
 	Revoked map[string]string
+	// Definite: what the provider refuses it surely did not take, and for how long to wait it can't say, as with SMTP (RFC 5321,
+	// 4.2.1).
+	Definite bool
 	// NoFiles: the channel sends none.
 	NoFiles bool
-	// Answerable is the id at the provider of a message that a reply may name; empty where replies name none.
+	// Answerable is the id at the provider of a message that a reply may name, of a mail its Message-ID; empty where
+	// replies name none.
 	Answerable string
 	// Media is a file that an event named, and File what it holds.
 	Media channel.MediaRef
@@ -146,6 +150,7 @@ func sendsFile(t *testing.T, kit Kit, _ []sample) {
 	if took[0].File != nil {
 		assert.Equal(t, "kit.pdf", took[0].FileName)
 	}
+	assert.Equal(t, out.Text, took[0].Text, "the text that goes with it, where it goes in one call")
 }
 
 func sendsReply(t *testing.T, kit Kit, _ []sample) {
@@ -154,7 +159,7 @@ func sendsReply(t *testing.T, kit Kit, _ []sample) {
 		t.Skip("the channel's replies name no message")
 	}
 	out := p.Out()
-	out.Text, out.ReplyTo = hello, p.Answerable
+	out.Text, out.ReplyTo, out.References = hello, p.Answerable, []string{p.Answerable}
 	_, err := p.send(t, out)
 	require.NoError(t, err)
 	require.Len(t, p.Took(), 1)
@@ -185,7 +190,9 @@ func sendsTooFast(t *testing.T, kit Kit, _ []sample) {
 	e := refused(t, err)
 	assert.Equal(t, channel.ClassRetry, e.Class)
 	assert.True(t, e.NotTaken, "the provider says that it did not take it")
-	assert.Equal(t, pause, e.RetryAfter)
+	if !p.Definite {
+		assert.Equal(t, pause, e.RetryAfter)
+	}
 	p.Fail(nil)
 	_, err = p.send(t, out)
 	require.NoError(t, err)
@@ -199,7 +206,7 @@ func sendsToBroken(t *testing.T, kit Kit, _ []sample) {
 	_, err := p.send(t, out)
 	e := refused(t, err)
 	assert.Equal(t, channel.ClassRetry, e.Class, "not a person's fault, and none of the credentials'")
-	assert.False(t, e.NotTaken, "what a broken server did before it failed nobody knows")
+	assert.Equal(t, p.Definite, e.NotTaken, "what a broken server did before it failed nobody knows, unless its answer says it")
 }
 
 // sendsToSilence: a second message would be worse than one whose outcome nobody knows.
