@@ -33,7 +33,7 @@ func (m messenger) Settings() map[string]string {
 
 func (messenger) Connect(ctx context.Context, api *mesh.Client) error {
 	_, err := connect(ctx, api, mesh.Object{
-		"channel": "messenger", "name": "standin", "external_id": metaApp,
+		"channel": "messenger", "name": "standin", "external_id": metaApp, "client_id": metaApp,
 		"secrets": mesh.Object{"signing_secret": metaSecret, "client_secret": metaSecret, "verify_token": "standin"},
 	}, mesh.Object{
 		"channel": "messenger", "name": "Stand-in Page", "external_id": metaPage, "credentials": mesh.Object{"page_token": metaPageToken},

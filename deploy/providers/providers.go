@@ -4,8 +4,11 @@ package providers
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"tributary.dev/deploy/mesh"
@@ -97,15 +100,54 @@ func Settings(all []Provider) map[string]string {
 	return settings
 }
 
-// connect makes an app, where it is given, and a connection. It gives the id of the latter.
+// connect makes an app, where it is given, and a connection. It gives the id of the latter. What is there already gets
+// the stand-in's secrets.
 func connect(ctx context.Context, api *mesh.Client, app, connection mesh.Object) (id string, err error) {
 	if app != nil {
-		made, err := api.Call(ctx, http.MethodPost, "/v1/apps", app, http.StatusCreated)
+		if connection["app_id"], err = appOf(ctx, api, app); err != nil {
+			return "", err
+		}
+	}
+	status, raw, err := api.Raw(ctx, http.MethodPost, "/v1/connections", connection)
+	var made mesh.Object
+	switch {
+	case err != nil:
+		return "", err
+	case status != http.StatusCreated && status != http.StatusOK:
+		return "", fmt.Errorf("POST /v1/connections: %d: %s", status, raw)
+	}
+	err = json.Unmarshal(raw, &made)
+	return made.Text("id"), err
+}
+
+// appOf makes an app or, where there is one of its name, gives that its secrets.
+func appOf(ctx context.Context, api *mesh.Client, app mesh.Object) (id string, err error) {
+	status, raw, err := api.Raw(ctx, http.MethodPost, "/v1/apps", app)
+	if err != nil {
+		return "", err
+	}
+	var made mesh.Object
+	if status == http.StatusCreated {
+		err = json.Unmarshal(raw, &made)
+		return made.Text("id"), err
+	}
+	if status != http.StatusConflict {
+		return "", fmt.Errorf("POST /v1/apps: %d: %s", status, raw)
+	}
+	for query := ""; ; {
+		page, err := api.Call(ctx, http.MethodGet, "/v1/apps"+query, nil, http.StatusOK)
 		if err != nil {
 			return "", err
 		}
-		connection["app_id"] = made.Text("id")
+		for _, there := range page.List("items") {
+			if there.Text("channel") == app["channel"] && there.Text("name") == app["name"] {
+				_, err := api.Call(ctx, http.MethodPatch, "/v1/apps/"+there.Text("id"), mesh.Object{"secrets": app["secrets"]}, http.StatusOK)
+				return there.Text("id"), err
+			}
+		}
+		if page.Text("next_cursor") == "" {
+			return "", fmt.Errorf("an app of the name %v is another workspace's", app["name"])
+		}
+		query = "?cursor=" + url.QueryEscape(page.Text("next_cursor"))
 	}
-	made, err := api.Call(ctx, http.MethodPost, "/v1/connections", connection, http.StatusCreated)
-	return made.Text("id"), err
 }

@@ -12,12 +12,19 @@ import (
 const (
 	slackTeam, slackApp = "T0STANDIN", "A0STANDIN"
 	slackSecret         = "standin-slack-signing-secret"
+	// The app's own, by which a workspace's owner installs it: T0OWNED, whose name is Owned.
+	slackClient, slackClientSecret = "1.1", "standin-slack-client-secret"
 )
 
 type slack struct{ *standin.Slack }
 
 func startSlack(address string, _ *Host) (Provider, error) {
 	s, err := standin.NewSlack(address, nil, nil)
+	if err == nil {
+		s.OAuth.Configure(func(c *standin.SlackOAuthConfig) {
+			c.ClientID, c.ClientSecret, c.AppID, c.Team, c.TeamName = slackClient, slackClientSecret, slackApp, "T0OWNED", "Owned"
+		})
+	}
 	return slack{s}, err
 }
 
@@ -31,7 +38,8 @@ func (s slack) Settings() map[string]string {
 
 func (slack) Connect(ctx context.Context, api *mesh.Client) error {
 	_, err := connect(ctx, api, mesh.Object{
-		"channel": "slack", "name": "standin", "external_id": slackApp, "secrets": mesh.Object{"signing_secret": slackSecret},
+		"channel": "slack", "name": "standin", "external_id": slackApp, "client_id": slackClient,
+		"secrets": mesh.Object{"signing_secret": slackSecret, "client_secret": slackClientSecret},
 	}, mesh.Object{
 		"channel": "slack", "name": "Stand-in team", "external_id": slackTeam, "credentials": mesh.Object{"bot_token": "xoxb-standin"},
 	})

@@ -30,6 +30,10 @@ type Features struct {
 	ExternalID string `yaml:"external_id"`
 	// Settings that a connection may have: the pattern of each one's value, by name.
 	Settings map[string]string `yaml:"settings"`
+	// RequiredSettings are those without which a connection can't work.
+	RequiredSettings []string `yaml:"required_settings"`
+	// CredentialPatterns are the forms of credentials that have one, by name.
+	CredentialPatterns map[string]string `yaml:"credential_patterns"`
 	// Credentials and AppSecrets that a connection and an app need, by name; Optional ones a connection may have.
 	Credentials []string `yaml:"credentials"`
 	Optional    []string `yaml:"optional_credentials"`
@@ -58,6 +62,8 @@ type Provider struct {
 	SignedWith  []string `yaml:"signed_with"`
 	// TextLimit, where it is not the channel's.
 	TextLimit int `yaml:"text_limit"`
+	// RequiredSettings of a connection of this provider.
+	RequiredSettings []string `yaml:"required_settings"`
 	// WithoutSettings are those of the channel that a connection of this provider can't have.
 	WithoutSettings []string `yaml:"without_settings"`
 }
@@ -66,6 +72,7 @@ type Provider struct {
 func (f Features) For(settings map[string]string) Features {
 	if p, ok := f.Providers[settings["provider"]]; ok {
 		f.Credentials, f.Optional, f.SignedWith = p.Credentials, p.Optional, p.SignedWith
+		f.RequiredSettings = p.RequiredSettings
 		if p.TextLimit > 0 {
 			f.TextLimit = p.TextLimit
 		}
@@ -85,6 +92,15 @@ func (f Features) SettingFault(name, value string) string {
 	pattern, ok := f.Settings[name]
 	if !ok {
 		return "is not known"
+	}
+	return mismatch(pattern, value)
+}
+
+// CredentialFault says what is wrong with the form of a credential; "" if nothing is, or it has none. It never quotes it.
+func (f Features) CredentialFault(name, value string) string {
+	pattern, ok := f.CredentialPatterns[name]
+	if !ok || value == "" {
+		return ""
 	}
 	return mismatch(pattern, value)
 }
@@ -121,6 +137,10 @@ func (f Features) Validate() error {
 	}
 	check(f.LongestCall > 0, "longest_call is a number of seconds")
 	check((f.Ref == "connection") == (len(f.SignedWith) > 0), "signed_with is for ref connection, and required there")
+	for name, pattern := range f.CredentialPatterns {
+		_, err := whole(pattern)
+		check(err == nil, "credential_patterns: "+name+" is no pattern")
+	}
 	for name, p := range f.Providers {
 		check(len(p.Credentials) > 0 && len(p.SignedWith) > 0, "providers: "+name+" needs credentials and signed_with")
 		check(f.Settings["provider"] != "", "providers need the setting provider")

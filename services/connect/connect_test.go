@@ -385,7 +385,7 @@ func TestConnections(t *testing.T) {
 			fields []string
 		}{
 			"an unknown channel":          {map[string]any{"channel": "fax", "external_id": "1", "credentials": map[string]any{}}, []string{"channel"}},
-			"no account":                  {map[string]any{"channel": "sms", "external_id": " ", "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"external_id", "name"}},
+			"no account":                  {map[string]any{"channel": "sms", "external_id": " ", "credentials": map[string]any{"account_sid": "a", "auth_token": "b"}}, []string{"external_id"}},
 			"missing credentials":         {map[string]any{"channel": "sms", "external_id": "+41445550100", "credentials": map[string]any{"account_sid": "a"}}, []string{"credentials/auth_token"}},
 			"credentials of another kind": {map[string]any{"channel": "sms", "external_id": "+41445550100", "credentials": map[string]any{"account_sid": "a", "auth_token": "b", "bot_token": "c"}}, []string{"credentials/bot_token"}},
 			"no app":                      {map[string]any{"channel": "slack", "external_id": "T0MAIN", "credentials": map[string]any{"bot_token": "b"}}, []string{"app_id"}},

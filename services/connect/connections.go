@@ -178,10 +178,8 @@ func (r *connectAccount) Validate() error {
 		}
 	}
 	faults.name("external_id", &r.ExternalID)
-	if r.Name == "" {
-		r.Name = r.ExternalID
-	}
-	faults.name("name", &r.Name)
+	r.Name = strings.TrimSpace(r.Name)
+	faults.text("name", r.Name, 200)
 	if fault := features.AccountFault(r.ExternalID); ok && r.ExternalID != "" && fault != "" {
 		faults.add("external_id", fault)
 	}
@@ -196,6 +194,9 @@ func validateCredentials(f faults, features channel.Features, credentials map[st
 		}
 	}
 	for name, value := range credentials {
+		if fault := features.CredentialFault(name, value); fault != "" {
+			f.add("credentials/"+name, fault)
+		}
 		f.text("credentials/"+name, strings.NewReplacer("\r", "", "\n", "").Replace(value), 8192) // a key in PEM has lines
 		if !slices.Contains(slices.Concat(features.Credentials, features.Optional, features.SignedWith), name) {
 			f.add("credentials/"+name, "is not known")
@@ -205,6 +206,11 @@ func validateCredentials(f faults, features channel.Features, credentials map[st
 
 // validateSettings takes those alone that the channel knows.
 func validateSettings(f faults, features channel.Features, settings map[string]string) {
+	for _, name := range features.RequiredSettings {
+		if settings != nil && settings[name] == "" {
+			f.add("settings/"+name, "is required")
+		}
+	}
 	for name, value := range settings {
 		f.text("settings/"+name, value, 1600)
 		if fault := features.SettingFault(name, value); fault != "" {
@@ -234,7 +240,7 @@ func (s *service) connectAccount(ctx context.Context, req connectAccount) (c con
 	if err != nil {
 		return c, err
 	}
-	n.appID, n.check = req.AppID, req.Check == nil || *req.Check
+	n.appID, n.keepName, n.check = req.AppID, req.Name == "", req.Check == nil || *req.Check
 	if n.check {
 		if n.health, n.healthReason, err = s.try(ctx, req.Channel, app, a); err != nil {
 			return c, err

@@ -114,7 +114,7 @@ func (n *normaliser) object(s state, who party) {
 		n.fault(s.Kind + ".time")
 		return
 	}
-	s.CustomerID, s.Email, s.Phone, s.APIVersion = who.customer, who.email, who.phone, n.version
+	s.CustomerID, s.APIVersion = who.customer, n.version
 	named := who.identities(n.shop)
 	if len(named) == 0 {
 		n.unknown(s.Kind + ".nobody")
@@ -122,9 +122,10 @@ func (n *normaliser) object(s state, who party) {
 	}
 	for i := range named {
 		commerce := s.Commerce
+		commerce.Email, commerce.Phone = who.known(named[i].Kind)
 		n.add(channel.Event{
 			Type: channel.TypeCommerce, SourceType: n.topic, Key: key(s.Kind, s.ID, s.order, named[i].Kind), Order: s.order,
-			IDTime: time.UnixMicro(s.order).UTC(), ActedAt: s.placed, Author: &named[i], Profile: who.profile(), Commerce: &commerce,
+			IDTime: time.UnixMicro(s.order).UTC(), ActedAt: s.placed, Author: &named[i], Profile: who.profile(named[i].Kind), Commerce: &commerce,
 		})
 	}
 }
@@ -143,7 +144,7 @@ func (n *normaliser) customer(c *customer) {
 	for _, named := range who.identities(n.shop) {
 		n.add(channel.Event{
 			Type: channel.TypeProfile, SourceType: n.topic, Key: key("customer", string(c.ID), at, named.Kind), Order: at,
-			IDTime: time.UnixMicro(at).UTC(), Author: &named, Profile: who.profile(),
+			IDTime: time.UnixMicro(at).UTC(), Author: &named, Profile: who.profile(named.Kind),
 		})
 	}
 }

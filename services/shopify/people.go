@@ -75,8 +75,20 @@ func (p party) identities(shop string) (found []channel.Identity) {
 	return found
 }
 
-func (p party) profile() *channel.Profile {
-	return &channel.Profile{Name: p.name, Email: p.email, Phone: p.phone, Locale: p.locale}
+// known is the address or the number of a copy: the other one is not in it, so that it goes with who has it.
+func (p party) known(kind string) (email, phone string) {
+	switch kind {
+	case kindEmail:
+		return p.email, ""
+	case kindPhone:
+		return "", p.phone
+	}
+	return "", ""
+}
+
+func (p party) profile(kind string) *channel.Profile {
+	email, phone := p.known(kind)
+	return &channel.Profile{Name: p.name, Email: email, Phone: phone, Locale: p.locale}
 }
 
 // inMail is a mail address in lower case; empty where it is none.

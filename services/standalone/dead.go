@@ -26,7 +26,8 @@ func deadCommand(environ []string) *cobra.Command {
 	c := &cobra.Command{Use: "dead", Short: "List, show and replay dead letters", Long: `List, show and replay dead letters: records that a consumer could not handle for their data.
 
 They lie, sealed as they came, in dead.<topic> for 30 days. Nothing personal is printed but by "show --open". The brokers are those of
-TRIBUTARY_KAFKA_BROKERS and the settings beside it, or the embedded one of the mesh that runs in TRIBUTARY_DATA.`}
+TRIBUTARY_KAFKA_BROKERS and the settings beside it, or the embedded one of the mesh that runs in TRIBUTARY_DATA.`,
+		Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return errors.New("say list, show or replay") }}
 	c.AddCommand(deadListCommand(environ), deadShowCommand(environ), deadReplayCommand(environ))
 	return c
 }
@@ -296,9 +297,15 @@ a command that is too old is not carried out. A letter counts as replayed from t
 				return errors.New("say which letters: places, --topic, --group, --reason, or --all")
 			}
 			return withBus(cmd.Context(), environ, func(ctx context.Context, b *bus.Bus) error {
-				return replayLetters(ctx, b, cmd.OutOrStdout(), dry, func(l letter) bool {
+				missing := slices.Clone(args)
+				err := replayLetters(ctx, b, cmd.OutOrStdout(), dry, func(l letter) bool {
+					missing = slices.DeleteFunc(missing, func(place string) bool { return place == l.place() })
 					return which.match(l) && (again || !l.replayed) && (len(args) == 0 || slices.Contains(args, l.place()))
 				})
+				if err == nil && len(missing) > 0 {
+					err = fmt.Errorf("there is no letter at %s", strings.Join(missing, ", "))
+				}
+				return err
 			})
 		},
 	}

@@ -51,6 +51,9 @@ by the services that own them.`,
 			if begin.IsZero() {
 				return errors.New("--from: since when is needed")
 			}
+			if !end.IsZero() && !begin.Before(end) {
+				return errors.New("--to: is not after --from")
+			}
 			return withBus(cmd.Context(), environ, func(ctx context.Context, b *bus.Bus) error {
 				names, err := b.TopicNames(ctx, topic)
 				if err != nil {

@@ -93,7 +93,7 @@ func (s *Slack) Keep(path string, data []byte) {
 
 func (s *Slack) take(p SlackPost) SlackPost {
 	s.mu.Lock()
-	s.next++
+	s.next = max(s.next+1, time.Now().Unix()) // later than what was said to it, and than the one before
 	p.TS = fmt.Sprintf("%d.%06d", s.next, len(s.posts)+1)
 	s.posts = append(s.posts, p)
 	posted := s.Posted

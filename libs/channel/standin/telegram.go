@@ -2,6 +2,7 @@ package standin
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"path"
@@ -69,10 +70,13 @@ func (t *Telegram) method(w http.ResponseWriter, r *http.Request) {
 	}
 	method := r.PathValue("method")
 	t.carry(w, r, method, func() (int, any) {
-		if r.ParseMultipartForm(64<<20) != nil {
+		if err := r.ParseMultipartForm(64 << 20); err != nil && !errors.Is(err, http.ErrNotMultipart) {
 			return telegramFault(http.StatusBadRequest, "Bad Request: can't parse the form")
 		}
 		switch method {
+		case "getMe":
+			id, _ := strconv.ParseInt(t.BotID(), 10, 64)
+			return http.StatusOK, map[string]any{"ok": true, "result": map[string]any{"id": id, "is_bot": true, "first_name": "Stand-in"}}
 		case "sendMessage", "sendPhoto", "sendDocument":
 			return t.send(method, r)
 		case "getFile":

@@ -127,6 +127,7 @@ type Config struct {
 
 	TwilioURL       string `env:"TRIBUTARY_SMS_TWILIO_URL" doc:"Twilio's API, or what stands in for it; as the sms service has it"`
 	VonageURL       string `env:"TRIBUTARY_SMS_VONAGE_URL" doc:"Vonage's API, or what stands in for it; as the sms service has it"`
+	TelegramURL     string `env:"TRIBUTARY_TELEGRAM_API_URL" doc:"Telegram's Bot API, or what stands in for it; as the telegram service has it"`
 	PostmarkURL     string `env:"TRIBUTARY_EMAIL_POSTMARK_URL" doc:"Postmark's API, or what stands in for it; as the email service has it"`
 	MailAuthorities string `env:"TRIBUTARY_EMAIL_SMTP_AUTHORITIES" doc:"a PEM file of authorities that submission servers' certificates may be of, beside the system's; as the email service has it"`
 }
@@ -137,7 +138,7 @@ func Defaults() Config {
 		SlackURL: "https://slack.com/api/", SlackAuthoriseURL: "https://slack.com/oauth/v2/authorize", SlackScopes: slackScopes,
 		GraphURL: "https://graph.facebook.com", GraphVersion: "v25.0", FacebookURL: "https://www.facebook.com",
 		ShopURL: "https://{shop}", ShopAPIVersion: "2026-10", ShopScopes: shopScopes,
-		TwilioURL: "https://api.twilio.com", VonageURL: "https://api.nexmo.com", PostmarkURL: "https://api.postmarkapp.com",
+		TwilioURL: "https://api.twilio.com", VonageURL: "https://api.nexmo.com", TelegramURL: "https://api.telegram.org", PostmarkURL: "https://api.postmarkapp.com",
 	}
 }
 
@@ -148,6 +149,7 @@ func (c Config) Validate() error {
 		"TRIBUTARY_SLACK_API_URL": c.SlackURL, "TRIBUTARY_CONNECT_SLACK_AUTHORISE_URL": c.SlackAuthoriseURL,
 		"TRIBUTARY_MESSENGER_GRAPH_URL": c.GraphURL, "TRIBUTARY_CONNECT_FACEBOOK_URL": c.FacebookURL,
 		"TRIBUTARY_SMS_TWILIO_URL": c.TwilioURL, "TRIBUTARY_SMS_VONAGE_URL": c.VonageURL, "TRIBUTARY_EMAIL_POSTMARK_URL": c.PostmarkURL,
+		"TRIBUTARY_TELEGRAM_API_URL": c.TelegramURL,
 	} {
 		if !absolute(address) {
 			faults = append(faults, errors.New(setting+": must be an absolute http(s) URL"))
@@ -193,6 +195,7 @@ func New(cfg Config, client *http.Client, allowed []netip.Prefix) (*Providers, e
 			url: strings.TrimSuffix(cfg.SlackURL, "/") + "/", authorise: cfg.SlackAuthoriseURL, scopes: words(cfg.SlackScopes), pkce: cfg.SlackPKCE,
 			http: client,
 		},
+		"telegram":       &telegram{url: strings.TrimSuffix(cfg.TelegramURL, "/"), api: api},
 		"messenger":      &messenger{graph: graph + "/" + cfg.GraphVersion, dialog: facebook + "/" + cfg.GraphVersion + "/dialog/oauth", api: api},
 		"shopify":        &shopify{url: strings.TrimSuffix(cfg.ShopURL, "/"), version: cfg.ShopAPIVersion, scopes: words(cfg.ShopScopes), http: client, api: api},
 		"sms":            &twilio{url: strings.TrimSuffix(cfg.TwilioURL, "/"), api: api},

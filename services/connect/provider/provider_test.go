@@ -343,5 +343,5 @@ func TestPostmarkServers(t *testing.T) {
 }
 
 func TestAChannelWithoutAFileIsLeftAlone(t *testing.T) {
-	require.Nil(t, made(t, http.NotFoundHandler()).Of("telegram", nil))
+	require.Nil(t, made(t, http.NotFoundHandler()).Of("pigeon", nil))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nyaruka/phonenumbers"
 
 	"tributary.dev/libs/access"
+	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx"
 	"tributary.dev/libs/endpointx/problem"
 	"tributary.dev/libs/seal"
@@ -72,8 +73,8 @@ func (a *API) findIdentity(ctx context.Context, workspace string, kind, value *s
 		missing := map[bool]string{true: "identity_kind", false: "identity"}[kind == nil]
 		return "", problem.Invalid(map[string]string{missing: "is needed: identity_kind and identity go together"})
 	}
-	if !slices.Contains(identityKinds, *kind) {
-		return "", problem.Invalid(map[string]string{"identity_kind": "must be one of " + strings.Join(identityKinds, ", ")})
+	if kinds := identityKinds(); !slices.Contains(kinds, *kind) {
+		return "", problem.Invalid(map[string]string{"identity_kind": "must be one of " + strings.Join(kinds, ", ")})
 	}
 	normal, ok := normalIdentity(*kind, *value)
 	if !ok {
@@ -86,7 +87,16 @@ func (a *API) findIdentity(ctx context.Context, workspace string, kind, value *s
 	return found[0].ID, nil
 }
 
-var identityKinds = []string{"email", "phone", "shopify_customer", "slack_user", "whatsapp"}
+// identityKinds are those of the channels, and WhatsApp's, which goes over the SMS channel.
+func identityKinds() []string {
+	kinds := []string{"whatsapp"}
+	for _, name := range channel.Names() {
+		f, _ := channel.Lookup(name)
+		kinds = append(kinds, f.IdentityKind)
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
 
 // normalIdentity writes an identity as its channel does, so that the registry knows it again.
 func normalIdentity(kind, value string) (normal string, ok bool) {
@@ -109,7 +119,7 @@ func normalIdentity(kind, value string) (normal string, ok bool) {
 		team, user, found := strings.Cut(value, ":")
 		return value, found && team != "" && user != "" && seal.ValidValue(value)
 	}
-	return "", false
+	return value, seal.ValidValue(value) // a channel's own ids have no other form
 }
 
 var shortCode = regexp.MustCompile(`^[0-9]{3,8}$`)

@@ -86,7 +86,14 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 		}
 		return nil
 	})
-	return page, err
+	if err != nil {
+		return page, err
+	}
+	all := make([]*Conversation, len(page.Items))
+	for i := range page.Items {
+		all[i] = &page.Items[i]
+	}
+	return page, a.subjects(ctx, caller.WorkspaceID, all...)
 }
 
 // condition selects a page's conversations before a place in the list.
@@ -119,7 +126,10 @@ func (a *API) getConversation(ctx context.Context, req byID) (c Conversation, er
 		c, err = conversation(ctx, tx, caller.WorkspaceID, req.ID)
 		return err
 	})
-	return c, err
+	if err != nil {
+		return c, err
+	}
+	return c, a.subjects(ctx, caller.WorkspaceID, &c)
 }
 
 // conversation reads one of a workspace: 404 where there is none, 410 where its contact is frozen or was
@@ -228,5 +238,8 @@ func (a *API) change(ctx context.Context, id string, change func(tx *sqldb.Tx) (
 		}
 		return store.Append(ctx, tx, a.Clock.NowMicros(), store.Told(event, traceparent(ctx)))
 	})
-	return c, err
+	if err != nil {
+		return c, err
+	}
+	return c, a.subjects(ctx, caller.WorkspaceID, &c)
 }

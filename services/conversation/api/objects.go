@@ -233,6 +233,9 @@ func sendError(class pb.ErrorClass, code string) *SendError {
 	case pb.ErrorClass_ERROR_CLASS_REAUTHORISE:
 		return &SendError{"reauthorise", code, "The connection is no longer authorised; connect the account again."}
 	case pb.ErrorClass_ERROR_CLASS_REJECT:
+		if sentence, ours := refusals[code]; ours {
+			return &SendError{"reject", code, sentence}
+		}
 		return &SendError{"reject", code, "The provider refused the message."}
 	case pb.ErrorClass_ERROR_CLASS_WINDOW_CLOSED:
 		return &SendError{"window_closed", code, "The provider allows a reply only for some time after the person's last message."}

@@ -238,7 +238,7 @@ func conversationOf(ctx context.Context, tx *sqldb.Tx, workspace, id string) (*s
 // optedOut is the answer to writing to somebody who asked not to be written to.
 func optedOut() error {
 	return &problem.Problem{Status: http.StatusUnprocessableEntity, Code: "opted_out", Title: "This person has opted out",
-		Detail: "the person asked not to be written to on this connection"}
+		Detail: "the person asked not to be written to"}
 }
 
 func traceparent(ctx context.Context) string {
