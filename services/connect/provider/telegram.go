@@ -2,7 +2,9 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -13,7 +15,7 @@ type telegram struct {
 	api caller
 }
 
-// Check has the token in the address, as Telegram wants it: no error of caller's carries an address.
+// Check has the token in the address, as Telegram wants it, so no error may carry that.
 func (t *telegram) Check(ctx context.Context, _ App, a Account) error {
 	id, _, _ := strings.Cut(a.Credentials["bot_token"], ":")
 	if id != a.ExternalID {
@@ -25,7 +27,10 @@ func (t *telegram) Check(ctx context.Context, _ App, a Account) error {
 		} `json:"result"`
 	}
 	status, _, err := t.api.do(ctx, request{method: http.MethodPost, url: t.url + "/bot" + a.Credentials["bot_token"] + "/getMe"}, &me)
+	var addressed *url.Error
 	switch {
+	case errors.As(err, &addressed):
+		return addressed.Err
 	case err != nil:
 		return err
 	case status == http.StatusUnauthorized || status == http.StatusNotFound: // 404: a token that can't be one
