@@ -100,6 +100,7 @@ func TestAnAnswerLeavesThroughASubmissionServer(t *testing.T) {
 	assert.True(t, strings.HasPrefix(l.header.Get("Content-Type"), "multipart/mixed"))
 	require.Len(t, l.files, 1)
 	assert.Equal(t, file{name: "Rechnung März.pdf", contentType: "application/pdf", data: []byte("%PDF-1.4\n")}, l.files[0])
+	assert.Contains(t, string(mails[0].Data), "filename*=utf-8''Rechnung%20M%C3%A4rz.pdf", "RFC 2231")
 	got, ok := k.tagged(addressesOf(addresses(l.header.Get("Reply-To")))[0])
 	assert.True(t, ok)
 	assert.Equal(t, conversation, got, "an answer to it comes home by its address")
