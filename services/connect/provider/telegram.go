@@ -34,7 +34,7 @@ func (t *telegram) Check(ctx context.Context, _ App, a Account) error {
 	case err != nil:
 		return err
 	case status == http.StatusUnauthorized || status == http.StatusNotFound: // 404: a token that can't be one
-		return &Fault{Code: "unauthorized", Field: "credentials/bot_token", Void: true}
+		return &Fault{Code: "401", Field: "credentials/bot_token", Void: true}
 	case status/100 != 2:
 		return statusFault(status)
 	case strconv.FormatInt(me.Result.ID, 10) != a.ExternalID:
