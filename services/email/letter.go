@@ -91,7 +91,7 @@ const (
 	maxText       = 96 << 10
 	maxFull       = 192 << 10
 	maxHTML       = 224 << 10
-	maxPage       = 4 << 20 // of HTML before it is sanitised: most of it may be images that are written into it
+	maxPage       = 4 << 20 // of HTML as it came: most of it may be images that are written into it
 	maxSubject    = 2 << 10
 	maxName       = 255
 	maxID         = 998
@@ -101,12 +101,12 @@ const (
 
 // content of the letter, bounded.
 func (l *letter) content() *channel.Content {
-	full, html, keepWhole := l.text, "", l.undone || len(l.html) > maxPage
+	full, html, keepWhole := l.text, l.html, l.undone
 	if full == "" && l.html != "" {
 		full = textOf(cut(l.html, maxPage))
 	}
-	if len(l.html) <= maxPage {
-		html = sanitised(l.html)
+	if len(html) > maxHTML && len(html) <= maxPage {
+		html = slimmed(html)
 	}
 	if len(html) > maxHTML {
 		html, keepWhole = "", true // a half of it would be another page
