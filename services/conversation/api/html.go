@@ -33,18 +33,12 @@ var htmlPolicy = sync.OnceValue(func() *bluemonday.Policy {
 	p.AllowAttrs("color", "face", "size").Matching(regexp.MustCompile(`^[#A-Za-z0-9 ,+-]{1,64}$`)).OnElements("font")
 	p.AllowAttrs("bgcolor").Matching(regexp.MustCompile(`^[#A-Za-z0-9]{1,32}$`)).OnElements("table", "tr", "td", "th")
 	p.AllowAttrs("type").Matching(regexp.MustCompile(`^(?i)(cite|disc|circle|square|[1aiAI])$`)).OnElements("blockquote", "ul", "ol", "li")
-	plain := regexp.MustCompile(`^[#A-Za-z0-9 ,.%"'()+-]{1,200}$`)
-	p.AllowStyles("color", "background-color", "font-weight", "font-style", "font-size", "font-family", "text-align", "text-decoration", "line-height",
-		"vertical-align", "white-space", "list-style-type", "border", "border-collapse", "padding", "padding-left", "margin", "margin-left", "width",
-		"max-width").MatchingHandler(func(value string) bool {
-		lower := strings.ToLower(value)
-		return plain.MatchString(value) && !strings.Contains(lower, "url") && !strings.Contains(lower, "expression") && !strings.Contains(lower, "image")
-	}).Globally()
+	p.AllowAttrs("style").Matching(plainStyle).Globally()
 	return p
 })
 
 // sanitised is a message's HTML as it may be shown beside a member's session. Messages are kept as they came and pass here
 // whenever they leave: what the policy learns protects from old ones as well.
 func sanitised(page string) string {
-	return strings.TrimSpace(htmlPolicy().Sanitize(page)) //nolint:misspell // the library's word
+	return strings.TrimSpace(htmlPolicy().Sanitize(plainlyStyled(page))) //nolint:misspell // the library's word
 }
