@@ -1,15 +1,16 @@
 package email
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
 	"net/mail"
 	"net/textproto"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"tributary.dev/libs/channel"
 )
@@ -68,10 +69,12 @@ func (l *letter) digest() string {
 		text = l.html
 	}
 	words := sha256.New()
+	gathered := bufio.NewWriter(words)
 	for word := range strings.FieldsSeq(text) {
-		_, _ = io.WriteString(words, word) // a hash takes everything
-		_, _ = words.Write([]byte{' '})
+		_, _ = gathered.WriteString(word) // a hash takes everything
+		_ = gathered.WriteByte(' ')
 	}
+	_ = gathered.Flush()
 	parts := []string{hex.EncodeToString(words.Sum(nil))}
 	for _, f := range l.files {
 		parts = append(parts, hashed(f.data))
@@ -228,7 +231,10 @@ func cut(text string, n int) string {
 
 // clean makes valid UTF-8 without NUL of text.
 func clean(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	if !utf8.ValidString(text) { // telling it is many times as fast as mending it
+		text = strings.ToValidUTF8(text, "\uFFFD")
+	}
+	return strings.ReplaceAll(text, "\x00", "\uFFFD")
 }
 
 // messageIDs of a header field, without brackets. Some write them without, or with comments between.
