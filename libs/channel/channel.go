@@ -226,7 +226,8 @@ type Thread struct {
 
 // Content is what a person wrote.
 type Content struct {
-	Text        string
+	Text string
+	// HTML as it came: it is sanitised whenever it is shown.
 	HTML        string
 	Subject     string
 	Attachments []Attachment

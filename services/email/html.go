@@ -1,53 +1,44 @@
 package email
 
 import (
-	"regexp"
+	"slices"
 	"strings"
-	"sync"
 
-	"github.com/microcosm-cc/bluemonday"
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
 )
 
-// policy is what is shown of a mail's HTML: text and its shape, links that tell nobody where they were followed
-// from, and the images that came with the mail (cid:). Everything else that would be fetched, run or sent is gone, remote
-// images among it: they tell their sender who read the mail, when and where.
-var policy = sync.OnceValue(func() *bluemonday.Policy {
-	p := bluemonday.NewPolicy()
-	p.AllowElements("a", "abbr", "address", "article", "aside", "b", "bdi", "bdo", "big", "blockquote", "br", "caption", "center", "cite", "code",
-		"col", "colgroup", "dd", "del", "details", "dfn", "div", "dl", "dt", "em", "figcaption", "figure", "font", "footer", "h1", "h2", "h3", "h4", "h5",
-		"h6", "header", "hr", "i", "img", "ins", "kbd", "li", "main", "mark", "nav", "ol", "p", "pre", "q", "s", "samp", "section", "small", "span",
-		"strike", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "time", "tr", "tt", "u", "ul", "var", "wbr")
-	p.AllowAttrs("href").OnElements("a")
-	p.AllowURLSchemes("http", "https", "mailto", "tel", "cid")
-	p.RequireParseableURLs(true)
-	p.RequireNoReferrerOnLinks(true)
-	p.RequireNoFollowOnLinks(true)
-	p.AddTargetBlankToFullyQualifiedLinks(true)
-	p.AllowAttrs("src").Matching(regexp.MustCompile(`^(?i)cid:[^\s"'<>]{1,255}$`)).OnElements("img")
-	p.AllowAttrs("alt", "title").OnElements("img")
-	p.AllowAttrs("width", "height").Matching(regexp.MustCompile(`^[0-9]{1,4}%?$`)).OnElements("img", "table", "td", "th", "col", "colgroup")
-	p.AllowAttrs("colspan", "rowspan", "cellpadding", "cellspacing", "border").Matching(bluemonday.Integer).OnElements("table", "td", "th")
-	p.AllowAttrs("align", "valign").Matching(bluemonday.Paragraph).OnElements("table", "tr", "td", "th", "p", "div", "h1", "h2", "h3", "h4", "h5", "h6", "img")
-	p.AllowAttrs("dir").Matching(regexp.MustCompile(`^(?i)(ltr|rtl|auto)$`)).Globally()
-	p.AllowAttrs("lang").Matching(regexp.MustCompile(`^[A-Za-z-]{1,35}$`)).Globally()
-	p.AllowAttrs("color", "face", "size").Matching(regexp.MustCompile(`^[#A-Za-z0-9 ,+-]{1,64}$`)).OnElements("font")
-	p.AllowAttrs("bgcolor").Matching(regexp.MustCompile(`^[#A-Za-z0-9]{1,32}$`)).OnElements("table", "tr", "td", "th")
-	p.AllowAttrs("type").Matching(regexp.MustCompile(`^(?i)(cite|disc|circle|square|[1aiAI])$`)).OnElements("blockquote", "ul", "ol", "li")
-	plain := regexp.MustCompile(`^[#A-Za-z0-9 ,.%"'()+-]{1,200}$`)
-	p.AllowStyles("color", "background-color", "font-weight", "font-style", "font-size", "font-family", "text-align", "text-decoration", "line-height",
-		"vertical-align", "white-space", "list-style-type", "border", "border-collapse", "padding", "padding-left", "margin", "margin-left", "width",
-		"max-width").MatchingHandler(func(value string) bool {
-		lower := strings.ToLower(value)
-		return plain.MatchString(value) && !strings.Contains(lower, "url") && !strings.Contains(lower, "expression") && !strings.Contains(lower, "image")
-	}).Globally()
-	return p
-})
-
-// sanitised is HTML that may be shown beside a member's session.
-func sanitised(page string) string {
-	return strings.TrimSpace(policy().Sanitize(page)) //nolint:misspell // the library's word
+// slimmed is a page without what is never shown of it and makes pages long: comments, styles, scripts, and what is written
+// into attributes, as images are. One that fits an event is not slimmed, but kept as it came.
+func slimmed(page string) string {
+	//bound:limit one attribute in HTML that is too long for its event | {bytes} | it is left out
+	const maxAttribute = 4 << 10
+	var out strings.Builder
+	var hidden atom.Atom
+	z := html.NewTokenizer(strings.NewReader(page))
+	for {
+		kind := z.Next()
+		switch kind {
+		case html.ErrorToken:
+			return out.String()
+		case html.CommentToken:
+			continue
+		case html.TextToken:
+			if hidden == 0 {
+				out.Write(z.Raw())
+			}
+			continue
+		}
+		t := z.Token()
+		if t.DataAtom == atom.Script || t.DataAtom == atom.Style {
+			if hidden = 0; kind == html.StartTagToken {
+				hidden = t.DataAtom
+			}
+			continue
+		}
+		t.Attr = slices.DeleteFunc(t.Attr, func(a html.Attribute) bool { return len(a.Val) > maxAttribute })
+		out.WriteString(t.String())
+	}
 }
 
 // textOf is the text of HTML: blocks are lines, and a quotation has the marks that it would have in a plain mail.

@@ -1,15 +1,16 @@
 package email
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
 	"net/mail"
 	"net/textproto"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"tributary.dev/libs/channel"
 )
@@ -68,10 +69,12 @@ func (l *letter) digest() string {
 		text = l.html
 	}
 	words := sha256.New()
+	gathered := bufio.NewWriter(words)
 	for word := range strings.FieldsSeq(text) {
-		_, _ = io.WriteString(words, word) // a hash takes everything
-		_, _ = words.Write([]byte{' '})
+		_, _ = gathered.WriteString(word) // a hash takes everything
+		_ = gathered.WriteByte(' ')
 	}
+	_ = gathered.Flush()
 	parts := []string{hex.EncodeToString(words.Sum(nil))}
 	for _, f := range l.files {
 		parts = append(parts, hashed(f.data))
@@ -91,7 +94,7 @@ const (
 	maxText       = 96 << 10
 	maxFull       = 192 << 10
 	maxHTML       = 224 << 10
-	maxPage       = 4 << 20 // of HTML before it is sanitised: most of it may be images that are written into it
+	maxPage       = 4 << 20 // of HTML as it came: most of it may be images that are written into it
 	maxSubject    = 2 << 10
 	maxName       = 255
 	maxID         = 998
@@ -101,12 +104,12 @@ const (
 
 // content of the letter, bounded.
 func (l *letter) content() *channel.Content {
-	full, html, keepWhole := l.text, "", l.undone || len(l.html) > maxPage
+	full, html, keepWhole := l.text, l.html, l.undone
 	if full == "" && l.html != "" {
 		full = textOf(cut(l.html, maxPage))
 	}
-	if len(l.html) <= maxPage {
-		html = sanitised(l.html)
+	if len(html) > maxHTML && len(html) <= maxPage {
+		html = slimmed(html)
 	}
 	if len(html) > maxHTML {
 		html, keepWhole = "", true // a half of it would be another page
@@ -228,7 +231,10 @@ func cut(text string, n int) string {
 
 // clean makes valid UTF-8 without NUL of text.
 func clean(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	if !utf8.ValidString(text) { // telling it is many times as fast as mending it
+		text = strings.ToValidUTF8(text, "\uFFFD")
+	}
+	return strings.ReplaceAll(text, "\x00", "\uFFFD")
 }
 
 // messageIDs of a header field, without brackets. Some write them without, or with comments between.

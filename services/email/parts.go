@@ -123,24 +123,37 @@ func withoutEnd(piece []byte) []byte {
 	return bytes.TrimSuffix(bytes.TrimSuffix(piece, []byte("\n")), []byte("\r"))
 }
 
+// decode a leaf by the fields that say how.
+func (p *part) decode(header textproto.MIMEHeader, body []byte) {
+	p.content = body
+	p.name = words(p.params["name"])
+	content, ok := transferred(header.Get("Content-Transfer-Encoding"), body)
+	switch {
+	case !ok:
+		p.patiently(header, body, true)
+	case header.Get("Content-Disposition") != "" || header.Get("Content-Id") != "":
+		p.patiently(header, nil, false)
+		p.content = content
+	default:
+		p.content = content
+	}
+}
+
 // asIs stands before the type of a text while enmime decodes it, which then leaves its characters as they are: it would
 // believe the charset that is stated, and look for one in every long text.
 const asIs = "x-as-is-"
 
-// decode a leaf by the fields that say how. What enmime can't read is kept as it is.
-func (p *part) decode(header textproto.MIMEHeader, body []byte) {
-	p.content = body
-	p.name = words(p.params["name"])
-	switch strings.ToLower(header.Get("Content-Transfer-Encoding")) {
-	case "", "7bit", "8bit", "binary":
-		if header.Get("Content-Disposition") == "" && header.Get("Content-Id") == "" {
-			return // there is nothing to decode
-		}
+// patiently has enmime read a leaf's fields, and its body where that is encoded as nobody should. What enmime can't read
+// is kept as it is.
+func (p *part) patiently(header textproto.MIMEHeader, body []byte, encoded bool) {
+	names := []string{"Content-Disposition", "Content-Id", "Content-Transfer-Encoding"}
+	if !encoded {
+		names = names[:2]
 	}
 	defer func() { _ = recover() }() // a mail that makes it panic would come again for ever
 	var fields strings.Builder
 	fields.WriteString("Content-Type: " + asIs + "text/plain\r\n")
-	for _, name := range []string{"Content-Disposition", "Content-Transfer-Encoding", "Content-Id"} {
+	for _, name := range names {
 		if value := header.Get(name); value != "" {
 			fields.WriteString(name + ": " + value + "\r\n")
 		}

@@ -31,7 +31,10 @@ func forwarded(subject string, lines []string) bool {
 		return true
 	}
 	for _, line := range lines {
-		if len(line) < 200 && forwardMarks.MatchString(line) {
+		if len(line) >= 200 {
+			continue
+		}
+		if mark := strings.TrimSpace(line); (strings.HasPrefix(mark, "--") || strings.HasSuffix(mark, ":")) && forwardMarks.MatchString(mark) {
 			return true
 		}
 	}
@@ -149,13 +152,14 @@ var (
 // fields. What follows is never new, but something new must stand before.
 func outlook(lines []string) int {
 	for i, line := range lines {
-		at := -1
-		switch {
-		case len(line) > 400 || !strings.ContainsAny(line, ":：-"):
+		if len(line) > 400 {
 			continue
-		case originalMessage.MatchString(line):
+		}
+		at := -1
+		switch line = strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "---") && originalMessage.MatchString(line):
 			at = i
-		case outlookFrom.MatchString(line):
+		case named(line) && outlookFrom.MatchString(line):
 			fields, rest := 1, lines[i+1:min(len(lines), i+8)]
 			for _, next := range rest {
 				if outlookNext.MatchString(next) {
@@ -180,6 +184,13 @@ func outlook(lines []string) int {
 		return at
 	}
 	return -1
+}
+
+// named tells a line that begins with a short name and a colon, as a field does. Most lines don't, and looking for all names
+// in each takes longer than reading the mail.
+func named(line string) bool {
+	begin := line[:min(len(line), 48)]
+	return strings.Contains(begin, ":") || strings.Contains(begin, "：")
 }
 
 // sentFrom is what telephones write under a mail.

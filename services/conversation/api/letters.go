@@ -117,6 +117,9 @@ func (p *letterPart) open(plain []byte, err error) {
 		p.State = contentUnreadable
 		return
 	}
+	if c, ok := p.into.(*pb.Content); ok {
+		c.Html = sanitised(c.GetHtml())
+	}
 	p.Opened = protoJSON{p.into}
 }
 

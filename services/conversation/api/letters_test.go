@@ -26,7 +26,7 @@ func lettersAreOpened(t *testing.T, h *house) {
 		return `{"` + kind + `":"` + base64.StdEncoding.EncodeToString(value) + `"}`
 	}
 	event := &pb.ChannelEvent{Id: "e", WorkspaceId: us, MessageId: "m", OrderUs: 7, Parts: []*pb.SealedPart{
-		part(pb.Category_CATEGORY_CONTENT, seal.OriginContent("m", 7), &pb.Content{Text: "hello"}),
+		part(pb.Category_CATEGORY_CONTENT, seal.OriginContent("m", 7), &pb.Content{Text: "hello", Html: `<p onclick="alert(1)">hello</p>`}),
 		part(pb.Category_CATEGORY_PROFILE, seal.OriginProfile(p.ID), &pb.Profile{Name: "Anna"}),
 		part(pb.Category_CATEGORY_TECHNICAL, seal.OriginTechnical("another"), &pb.Technical{Ip: "192.0.2.1"}),
 	}}
@@ -40,7 +40,7 @@ func lettersAreOpened(t *testing.T, h *house) {
 	opened := h.do(http.MethodPost, "/v1/letters/open", letter("event", event))
 	require.Equal(t, http.StatusOK, opened.Code)
 	require.JSONEq(t, `{"parts":[
-		{"category":"content","subject_id":"`+p.ID+`","state":"open","opened":{"text":"hello"}},
+		{"category":"content","subject_id":"`+p.ID+`","state":"open","opened":{"text":"hello","html":"<p>hello</p>"}},
 		{"category":"profile","subject_id":"`+p.ID+`","state":"open","opened":{"name":"Anna"}},
 		{"category":"technical","subject_id":"`+p.ID+`","state":"unreadable"}]}`, opened.Body.String())
 	answered := h.do(http.MethodPost, "/v1/letters/open", letter("command", command))

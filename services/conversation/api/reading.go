@@ -235,7 +235,7 @@ func (m *messageRow) message(subject func(*pb.Mention) string, persons people) M
 	text, mentions := resolve(m.text.GetText(), m.text.GetMentions(), subject, persons)
 	out := Message{
 		ID: m.id, ConversationID: m.conversation, ConnectionID: m.connection, Direction: m.direction,
-		Type: "text", Content: m.state, Subject: m.text.GetSubject(), Text: text, FullText: m.text.GetFullText(), HTML: m.text.GetHtml(), Payload: m.text.GetPayload(), Mentions: mentions,
+		Type: "text", Content: m.state, Subject: m.text.GetSubject(), Text: text, FullText: m.text.GetFullText(), HTML: sanitised(m.text.GetHtml()), Payload: m.text.GetPayload(), Mentions: mentions,
 		Attachments: make([]Attachment, 0, len(m.attachments)), Reactions: []Reaction{}, Parts: m.parts,
 		Sender: persons.sender(m.author), ExternalID: m.externalID, ReplyTo: optional(m.replyTo),
 		EditedAt: optionalTime(m.edited), DeletedAt: optionalTime(m.deleted), SentAt: timeText(m.order),

@@ -283,6 +283,26 @@ func TestAMailShowsItsSubjectItsWholeTextAndItsImages(t *testing.T) {
 	})
 }
 
+func TestHTMLLeavesCleanHoweverItIsKept(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		ada := h.person(us, "+41790000001", "Ada", 1)
+		c := h.talk(ada, 2_000_000, nil)
+		id := h.says(ada, c, 2_000_000, &pb.Content{
+			Text: "See", Html: `<p onclick="alert(1)">See</p><script>alert(1)</script><img src="https://evil.example/p.gif"><div style="position:fixed">x</div>`,
+		}, nil)
+		const want = "<p>See</p><div>x</div>"
+		if m := read[api.Message](h.get("/v1/messages/" + id)); m.HTML != want {
+			t.Errorf("by its id: %q", m.HTML)
+		}
+		if list := read[page[api.Message]](h.get("/v1/conversations/" + c + "/messages")).Items; len(list) != 1 || list[0].HTML != want {
+			t.Errorf("in its conversation: %+v", list)
+		}
+		if found := read[page[api.Message]](h.get("/v1/messages/search?q=see")).Items; len(found) != 1 || found[0].HTML != want {
+			t.Errorf("found: %+v", found)
+		}
+	})
+}
+
 func TestFrozenContactsAreGoneByIdAndMissingFromLists(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		ada, bob := h.person(us, "+41790000001", "Ada", 1), h.person(us, "+41790000002", "Bob", 2)

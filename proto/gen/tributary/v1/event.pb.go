@@ -1230,7 +1230,8 @@ func (x *CommerceRef) GetDeleted() bool {
 type Content struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Text  string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
-	Html  string                 `protobuf:"bytes,2,opt,name=html,proto3" json:"html,omitempty"`
+	// As it came, and safe for nobody: whoever shows it sanitises it.
+	Html string `protobuf:"bytes,2,opt,name=html,proto3" json:"html,omitempty"`
 	// Mail's subject line.
 	Subject     string        `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
 	Attachments []*Attachment `protobuf:"bytes,4,rep,name=attachments,proto3" json:"attachments,omitempty"`
