@@ -66,7 +66,7 @@ func (m *composed) message821() (*mail.Msg, error) {
 		message.AddAlternativeString(mail.TypeTextHTML, m.html)
 	}
 	for _, f := range m.files {
-		message.AttachReadSeeker(f.name, bytes.NewReader(f.data), mail.WithFileContentType(mail.ContentType(f.contentType)), named(f.name))
+		message.AttachReadSeeker(f.name, bytes.NewReader(f.data), mail.WithFileContentType(mail.ContentType(f.contentType)), fileNamed(f.name))
 	}
 	return message, nil
 }
@@ -226,8 +226,8 @@ func codeOf(code int, status string) string {
 	return "smtp_" + strconv.Itoa(code)
 }
 
-// named gives a file its name as RFC 2231 has it: the library writes encoded words, which RFC 2047 (5) forbids there.
-func named(name string) mail.FileOption {
+// fileNamed gives a file its name as RFC 2231 has it: the library writes encoded words, which RFC 2047 (5) forbids there.
+func fileNamed(name string) mail.FileOption {
 	return func(f *mail.File) {
 		if disposition := mime.FormatMediaType("attachment", map[string]string{"filename": name}); disposition != "" {
 			f.Header.Set(mail.HeaderContentDisposition.String(), disposition)
