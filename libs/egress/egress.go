@@ -31,9 +31,9 @@ type Config struct {
 	// Hold is how long a partition waits for a provider's limit, and a worker before it tries again; what
 	// would have to wait longer is deferred. 0 is 2 s.
 	Hold time.Duration
-	// Calls bounds the commands that were taken and are not yet reported; 0 is 128.
+	// Calls bounds the commands that were taken and are not yet reported; 0 is 256.
 	Calls int
-	// CallsPerConnection bounds those of one connection, so that a slow one leaves room; 0 is 16.
+	// CallsPerConnection bounds those of one connection, so that a slow one leaves room; 0 is 64: as many as the conversation service lets out.
 	CallsPerConnection int
 	// StopWithin is what calls under way are given at the end, and a quarter of it more (5 s at most) what
 	// reports are; 0 is 20 s.
@@ -129,7 +129,7 @@ func (c *Config) complete(name string) error {
 	}
 	standard := Config{
 		LongestCall: time.Minute, Late: 5 * time.Minute, Hold: 2 * time.Second, StopWithin: 20 * time.Second,
-		Calls: 128, CallsPerConnection: 16, Fetches: 4, FetchTries: 4,
+		Calls: 256, CallsPerConnection: 64, Fetches: 4, FetchTries: 4,
 	}
 	if f, ok := channel.Lookup(name); ok {
 		standard.LongestCall = time.Duration(f.LongestCall) * time.Second
