@@ -10,6 +10,8 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
+	"strconv"
+	"time"
 )
 
 // NetworkError maps what came of a call that got no answer. It tells what surely never left (the name did not resolve,
@@ -26,6 +28,24 @@ func NetworkError(err error) *Error {
 		return &Error{Class: ClassRetry, Code: "timeout"}
 	}
 	return &Error{Class: ClassRetry, Code: "no_answer"}
+}
+
+// RetryAfter is the pause that an answer asks for, in seconds or as a date (RFC 9110, 10.2.3), of a day at most; 0 where
+// it asks for none.
+func RetryAfter(h http.Header) time.Duration {
+	const longest = 24 * time.Hour
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return time.Duration(min(max(seconds, 0), int(longest/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
+		return min(max(at.Sub(sent), 0), longest)
+	}
+	return 0
 }
 
 // Form is the body of a call, multipart/form-data, with its size in bytes.

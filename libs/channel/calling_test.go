@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -80,4 +81,13 @@ func TestWhatNeverLeftIsToldFromWhatNobodyKnows(t *testing.T) {
 		_, _, err = form.Post(c.ctx, http.DefaultClient, c.url+"/CANARY", nil)
 		require.Equal(t, &channel.Error{Class: channel.ClassRetry, Code: code, NotTaken: c.notTaken}, err)
 	}
+}
+
+func TestThePauseThatAnAnswerAsksFor(t *testing.T) {
+	require.Equal(t, 90*time.Second, channel.RetryAfter(http.Header{
+		"Date": {"Sat, 14 Mar 2026 15:00:00 GMT"}, "Retry-After": {"Sat, 14 Mar 2026 15:01:30 GMT"},
+	}))
+	require.Equal(t, 24*time.Hour, channel.RetryAfter(http.Header{"Retry-After": {"999999999999"}}))
+	require.Zero(t, channel.RetryAfter(http.Header{"Retry-After": {"soon"}}))
+	require.Zero(t, channel.RetryAfter(http.Header{"Retry-After": {"-1"}}))
 }

@@ -3,16 +3,12 @@ package email
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/mail"
 	"strconv"
 	"strings"
-	"time"
 
 	"tributary.dev/libs/channel"
 )
@@ -53,7 +49,7 @@ func (a *Adapter) post(ctx context.Context, conn *channel.Connection, m *compose
 	request.Header.Set("X-Postmark-Server-Token", conn.Credentials["server_token"])
 	response, err := a.deps.HTTP.Do(request)
 	if err != nil {
-		return networkError(err)
+		return channel.NetworkError(err)
 	}
 	defer response.Body.Close()
 	var answer struct {
@@ -118,9 +114,9 @@ func postmarkRefusal(response *http.Response, errorCode *int) *channel.Error {
 	case response.StatusCode == http.StatusUnauthorized || code == 10:
 		e.Class, e.Sentence = channel.ClassReauthorise, "Postmark no longer accepts this connection's token: connect the mailbox again."
 	case response.StatusCode == http.StatusTooManyRequests || code == 429:
-		e.Class, e.NotTaken, e.RetryAfter = channel.ClassRetry, true, retryAfter(response.Header)
+		e.Class, e.NotTaken, e.RetryAfter = channel.ClassRetry, true, channel.RetryAfter(response.Header)
 	case code == 100: // maintenance
-		e.Class, e.NotTaken, e.RetryAfter = channel.ClassRetry, true, retryAfter(response.Header)
+		e.Class, e.NotTaken, e.RetryAfter = channel.ClassRetry, true, channel.RetryAfter(response.Header)
 	case response.StatusCode >= 500, response.StatusCode < 400 && code == 0, response.StatusCode == http.StatusRequestTimeout:
 		e.Class = channel.ClassRetry
 	case code == 300:
@@ -137,35 +133,4 @@ func postmarkRefusal(response *http.Response, errorCode *int) *channel.Error {
 		e.Sentence = "The message and its files are larger than Postmark takes."
 	}
 	return e
-}
-
-// retryAfter in seconds or as a date (RFC 9110, 10.2.3).
-func retryAfter(h http.Header) time.Duration {
-	value := h.Get("Retry-After")
-	if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 {
-		return time.Duration(min(seconds, 24*60*60)) * time.Second
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
-		return max(at.Sub(sent), 0)
-	}
-	return 0
-}
-
-// networkError tells what surely never left (the name did not resolve, nobody took the connection, or it
-// was not the provider who did) from what nobody knows.
-func networkError(err error) *channel.Error {
-	var dial *net.OpError
-	var name *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &dial) && dial.Op == "dial", errors.As(err, &name), errors.As(err, &certificate):
-		return &channel.Error{Class: channel.ClassRetry, Code: "unreachable", NotTaken: true}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return &channel.Error{Class: channel.ClassRetry, Code: "timeout"}
-	}
-	return &channel.Error{Class: channel.ClassRetry, Code: "no_answer"}
 }

@@ -1,10 +1,6 @@
 package messenger
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -123,19 +119,4 @@ func pause(h http.Header) time.Duration {
 		}
 	}
 	return longest
-}
-
-// networkError tells what surely never left (the name did not resolve, nobody took the connection, or it was not Meta
-// who did) from what nobody knows.
-func networkError(err error) *channel.Error {
-	var dial *net.OpError
-	var name *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	switch {
-	case errors.As(err, &dial) && dial.Op == "dial", errors.As(err, &name), errors.As(err, &certificate):
-		return &channel.Error{Class: channel.ClassRetry, Code: "unreachable", NotTaken: true}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return &channel.Error{Class: channel.ClassRetry, Code: "timeout"}
-	}
-	return &channel.Error{Class: channel.ClassRetry, Code: "no_answer"}
 }

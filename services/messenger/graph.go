@@ -136,7 +136,7 @@ func (a *Adapter) do(ctx context.Context, conn *channel.Connection, method, targ
 	}
 	response, err := a.http.Do(request)
 	if err != nil {
-		return networkError(err)
+		return channel.NetworkError(err)
 	}
 	defer response.Body.Close()
 	data, readErr := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
@@ -150,7 +150,7 @@ func (a *Adapter) do(ctx context.Context, conn *channel.Connection, method, targ
 	case response.StatusCode != http.StatusOK:
 		return statusError(response)
 	case readErr != nil:
-		return networkError(readErr)
+		return channel.NetworkError(readErr)
 	case decodeObject(data, answer) != nil:
 		return &channel.Error{Class: channel.ClassRetry, Code: "unreadable_answer"}
 	}

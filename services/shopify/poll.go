@@ -2,11 +2,8 @@ package shopify
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -152,17 +149,10 @@ func retryAfter(value string) time.Duration {
 	return time.Duration(min(seconds, 3600) * float64(time.Second))
 }
 
+// networkError is of a question, which takes nothing.
 func networkError(err error) *channel.Error {
-	var dial *net.OpError
-	var name *net.DNSError
-	var certificate *tls.CertificateVerificationError
-	e := &channel.Error{Class: channel.ClassRetry, Code: "no_answer", NotTaken: true}
-	switch {
-	case errors.As(err, &dial) && dial.Op == "dial", errors.As(err, &name), errors.As(err, &certificate):
-		e.Code = "unreachable"
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		e.Code = "timeout"
-	}
+	e := channel.NetworkError(err)
+	e.NotTaken = true
 	return e
 }
 

@@ -157,15 +157,6 @@ func TestAnswersAreMappedOnce(t *testing.T) {
 	}
 }
 
-func TestRetryAfterAsADate(t *testing.T) {
-	assert.Equal(t, 90*time.Second, retryAfter(http.Header{
-		"Date": {"Sat, 14 Mar 2026 15:00:00 GMT"}, "Retry-After": {"Sat, 14 Mar 2026 15:01:30 GMT"},
-	}))
-	assert.Equal(t, 24*time.Hour, retryAfter(http.Header{"Retry-After": {"999999999999"}}))
-	assert.Zero(t, retryAfter(http.Header{"Retry-After": {"soon"}}))
-	assert.Zero(t, retryAfter(http.Header{"Retry-After": {"-1"}}))
-}
-
 func TestWhatNeverLeftMayBeSentAgain(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()

@@ -146,7 +146,7 @@ func (t *twilio) send(ctx context.Context, out *channel.Outgoing) (string, error
 	request.SetBasicAuth(sid, token)
 	response, err := t.http.Do(request)
 	if err != nil {
-		return "", networkError(err)
+		return "", channel.NetworkError(err)
 	}
 	defer response.Body.Close()
 	var answer struct {

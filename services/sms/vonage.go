@@ -162,7 +162,7 @@ func (v *vonage) send(ctx context.Context, out *channel.Outgoing) (string, error
 	request.Header.Set("Authorization", "Bearer "+token)
 	response, err := v.http.Do(request)
 	if err != nil {
-		return "", networkError(err)
+		return "", channel.NetworkError(err)
 	}
 	defer response.Body.Close()
 	var answer vonageBody
