@@ -74,7 +74,11 @@ func uuid8(at time.Time, fields ...string) string {
 
 // joined makes one unambiguous byte string of many: each with its length in front.
 func joined(fields []string) []byte {
-	var b []byte
+	size := 0
+	for _, f := range fields {
+		size += binary.MaxVarintLen32 + len(f)
+	}
+	b := make([]byte, 0, size)
 	for _, f := range fields {
 		b = binary.AppendUvarint(b, uint64(len(f)))
 		b = append(b, f...)

@@ -50,8 +50,16 @@ func Copies(e *pb.ChannelEvent, m bus.Message, fetch bool) (copies []bus.Message
 
 // Word for a type of events, as it stands in headers and metrics.
 func Word(t pb.EventType) string {
-	return strings.ToLower(strings.TrimPrefix(t.String(), "EVENT_TYPE_"))
+	return words[t]
 }
+
+var words = func() map[pb.EventType]string {
+	of := map[pb.EventType]string{}
+	for number, name := range pb.EventType_name {
+		of[pb.EventType(number)] = strings.ToLower(strings.TrimPrefix(name, "EVENT_TYPE_"))
+	}
+	return of
+}()
 
 // NamesFiles tells whether an event names attachments that nobody has fetched.
 func NamesFiles(e *pb.ChannelEvent) bool {

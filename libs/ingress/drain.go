@@ -229,6 +229,9 @@ func (in *Ingress) alarm(ctx context.Context, why string) {
 
 // dataFault tells whether trying the same again can't help.
 func dataFault(err error) bool {
+	if err == nil {
+		return false
+	}
 	if _, ok := bus.IsDataFault(err); ok {
 		return true
 	}

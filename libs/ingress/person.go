@@ -52,8 +52,9 @@ func (it *item) persons() []seal.Identity {
 	return it.whose
 }
 
-func (it *item) everybody() (persons []seal.Identity) {
+func (it *item) everybody() []seal.Identity {
 	e := &it.Event
+	persons := make([]seal.Identity, 0, 2)
 	for _, who := range []*channel.Identity{e.Author, e.Contact} {
 		if who != nil {
 			persons = append(persons, it.identity(*who))

@@ -27,12 +27,17 @@ func Extract(ctx context.Context, headers []bus.Header) context.Context {
 // 1.0, Kafka Protocol Binding, 3.2), and then those of a trace (see Inject). timeMicros is UTC since 1970.
 func EventHeaders(trace []bus.Header, id, typ, source string, timeMicros int64) []bus.Header {
 	headers := make([]bus.Header, 0, 6+len(trace))
+	values := make([]byte, 0, len(id)+len(typ)+len(source)+len(time.RFC3339Nano))
+	value := func(s string) []byte {
+		values = append(values, s...)
+		return slices.Clip(values[len(values)-len(s):])
+	}
 	return append(append(headers,
 		bus.Header{Key: "ce_specversion", Value: specVersion},
-		bus.Header{Key: "ce_id", Value: []byte(id)},
-		bus.Header{Key: "ce_type", Value: []byte(typ)},
-		bus.Header{Key: "ce_source", Value: []byte(source)},
-		bus.Header{Key: "ce_time", Value: time.UnixMicro(timeMicros).UTC().AppendFormat(nil, time.RFC3339Nano)},
+		bus.Header{Key: "ce_id", Value: value(id)},
+		bus.Header{Key: "ce_type", Value: value(typ)},
+		bus.Header{Key: "ce_source", Value: value(source)},
+		bus.Header{Key: "ce_time", Value: time.UnixMicro(timeMicros).UTC().AppendFormat(values[len(values):], time.RFC3339Nano)},
 		bus.Header{Key: "content-type", Value: contentType},
 	), trace...)
 }
