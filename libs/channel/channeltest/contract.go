@@ -314,9 +314,27 @@ func (k Kit) silent(t testing.TB, what, text string, adapter channel.Adapter, r 
 		return
 	}
 	for _, secret := range slices.Concat(k.Canaries, []string{NewSecret, OldSecret}, k.personal(adapter, r)) {
-		if strings.Contains(text, secret) {
+		if tells(text, secret) {
 			t.Errorf("%s tells what it must not: %q", what, secret)
 		}
+	}
+}
+
+// tells whether text has a value. A short number may stand in a random id by chance: it counts where it stands by itself.
+func tells(text, value string) bool {
+	const ofIDs = "0123456789abcdef-"
+	if len(value) >= 10 || strings.Trim(value, ofIDs) != "" {
+		return strings.Contains(text, value)
+	}
+	for {
+		before, after, found := strings.Cut(text, value)
+		if !found {
+			return false
+		}
+		if strings.TrimRight(before, ofIDs) == before && strings.TrimLeft(after, ofIDs) == after {
+			return true
+		}
+		text = after
 	}
 }
 
