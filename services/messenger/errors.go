@@ -108,7 +108,7 @@ func pause(h http.Header) time.Duration {
 	var usage map[string][]struct {
 		Minutes int `json:"estimated_time_to_regain_access"`
 	}
-	if decodeObject([]byte(h.Get("X-Business-Use-Case-Usage")), &usage) != nil {
+	if channel.DecodeObject([]byte(h.Get("X-Business-Use-Case-Usage")), &usage) != nil {
 		return longest
 	}
 	for _, limits := range usage {

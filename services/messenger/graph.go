@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"tributary.dev/libs/channel"
 )
@@ -27,7 +28,7 @@ type body struct {
 }
 
 func jsonBody(v any) *body {
-	data, err := json.Marshal(v, json.Deterministic(true), lenient)
+	data, err := json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 	if err != nil { // maps and strings always encode
 		panic(err)
 	}
@@ -40,7 +41,7 @@ func formBody(m outbound, file *channel.OutgoingAttachment, content io.Reader) *
 	form := multipart.NewWriter(&head)
 	field := func(name, value string) { _ = form.WriteField(name, value) } // a Buffer takes everything
 	text := func(v any) string {
-		data, err := json.Marshal(v, json.Deterministic(true), lenient)
+		data, err := json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
 		if err != nil {
 			panic(err)
 		}
@@ -143,7 +144,7 @@ func (a *Adapter) do(ctx context.Context, conn *channel.Connection, method, targ
 	var refused struct {
 		Error *graphError `json:"error"`
 	}
-	if decodeObject(data, &refused) == nil && refused.Error != nil && refused.Error.Code != 0 {
+	if channel.DecodeObject(data, &refused) == nil && refused.Error != nil && refused.Error.Code != 0 {
 		return refused.Error.mapped(response)
 	}
 	switch {
@@ -151,7 +152,7 @@ func (a *Adapter) do(ctx context.Context, conn *channel.Connection, method, targ
 		return statusError(response)
 	case readErr != nil:
 		return channel.NetworkError(readErr)
-	case decodeObject(data, answer) != nil:
+	case channel.DecodeObject(data, answer) != nil:
 		return &channel.Error{Class: channel.ClassRetry, Code: "unreadable_answer"}
 	}
 	return nil

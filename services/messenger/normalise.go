@@ -22,7 +22,7 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 		return channel.Result{}, errors.New("messenger: content type is not JSON")
 	}
 	var env envelope
-	if err := decodeObject(r.Body, &env); err != nil {
+	if err := channel.DecodeObject(r.Body, &env); err != nil {
 		return channel.Result{}, errors.New("messenger: body is not a JSON object")
 	}
 	if env.Object != "page" {
@@ -57,7 +57,7 @@ func (n *normaliser) entry(e entry) {
 	n.page = string(e.ID)
 	for _, data := range slices.Concat(e.Messaging, e.Standby) {
 		var it item
-		if err := decodeObject(data, &it); err != nil {
+		if err := channel.DecodeObject(data, &it); err != nil {
 			n.fault("item")
 			continue
 		}

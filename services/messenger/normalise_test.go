@@ -272,7 +272,7 @@ func TestTimesAreReadAsMetaWritesThem(t *testing.T) {
 			var v struct {
 				T loose `json:"t"`
 			}
-			require.NoError(t, decode([]byte(`{"t":`+written+`}`), &v))
+			require.NoError(t, channel.Decode([]byte(`{"t":`+written+`}`), &v))
 			require.Equal(t, ms, v.T.time().UnixMilli())
 		}
 	})

@@ -1,14 +1,13 @@
 package messenger
 
 import (
-	"bytes"
-	"errors"
 	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	jsonv1 "github.com/go-json-experiment/json/v1"
+
+	"tributary.dev/libs/channel"
 )
 
 // envelope is what every webhook comes in: entries of Pages, each with its items, which are read one by one.
@@ -193,7 +192,7 @@ func (p *part) String() string {
 // ours reads metadata that this mesh wrote.
 func ours(text string) (part, bool) {
 	var m metadata
-	if decodeObject([]byte(text), &m) != nil || m.Tributary == nil || !isMID(m.Tributary.MessageID) {
+	if channel.DecodeObject([]byte(text), &m) != nil || m.Tributary == nil || !isMID(m.Tributary.MessageID) {
 		return part{}, false
 	}
 	return *m.Tributary, true
@@ -207,7 +206,7 @@ func (l *loose) UnmarshalJSON(raw []byte) error {
 	case len(raw) > 0 && raw[0] == '"':
 		var s string
 		*l = ""
-		if json.Unmarshal(raw, &s, lenient) == nil {
+		if channel.Decode(raw, &s) == nil {
 			*l = loose(s)
 		}
 	case len(raw) > 0 && (raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9'):
@@ -255,26 +254,4 @@ func isMID(s string) bool {
 		}
 	}
 	return s != "" && len(s) <= 512
-}
-
-// lenient: a field of an unexpected type stays empty and fails nothing: Meta adds and changes fields, and a message is not lost
-// for that. A name that stands twice in an object is refused.
-var lenient = json.JoinOptions(jsonv1.ReportErrorsWithLegacySemantics(true), jsontext.AllowInvalidUTF8(true))
-
-// decode reads what v knows.
-func decode(data []byte, v any) error {
-	err := json.Unmarshal(data, v, lenient)
-	var odd *jsonv1.UnmarshalTypeError
-	if errors.As(err, &odd) {
-		return nil
-	}
-	return err
-}
-
-// decodeObject is decode where nothing but an object will do.
-func decodeObject(data []byte, v any) error {
-	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
-		return errors.New("messenger: not a JSON object")
-	}
-	return decode(data, v)
 }

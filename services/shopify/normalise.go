@@ -42,7 +42,7 @@ type normaliser struct {
 
 func (n *normaliser) webhook(body []byte) error {
 	var says claims
-	if err := decode(body, &says); err != nil {
+	if err := channel.DecodeObject(body, &says); err != nil {
 		return err
 	}
 	if n.shop == "" || says.notOf(n.shop, n.topic) {
@@ -73,7 +73,7 @@ func (n *normaliser) webhook(body []byte) error {
 }
 
 func read[T any](body []byte) (v T) {
-	_ = decode(body, &v) // it was read before
+	_ = channel.DecodeObject(body, &v) // it was read before
 	return v
 }
 

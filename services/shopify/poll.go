@@ -93,7 +93,7 @@ func (a *Adapter) orders(ctx context.Context, shop, token string, query url.Valu
 		return nil, "", networkError(err)
 	case len(body) > maxAnswer:
 		return nil, "", &channel.Error{Class: channel.ClassReject, Code: "answer_too_large"}
-	case !json.Valid(body) || decode(body, &answer) != nil:
+	case !json.Valid(body) || channel.DecodeObject(body, &answer) != nil:
 		return nil, "", &channel.Error{Class: channel.ClassRetry, Code: "unreadable_answer"}
 	}
 	if nearlyFull(response.Header.Get("X-Shopify-Shop-Api-Call-Limit")) {

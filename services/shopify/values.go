@@ -1,32 +1,13 @@
 package shopify
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"math/big"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// decode reads a JSON object. What is not as expected stays empty and fails nothing: Shopify adds and changes fields,
-// and an order is not lost for that.
-func decode(data []byte, v any) error {
-	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
-		return errors.New("shopify: not a JSON object")
-	}
-	err := json.Unmarshal(data, v)
-	var odd *json.UnmarshalTypeError
-	if errors.As(err, &odd) {
-		return nil
-	}
-	if err != nil {
-		return errors.New("shopify: not JSON") // the cause may quote it
-	}
-	return nil
-}
 
 // Scalars, each read from the JSON string or number that it may come as; of anything else it stays empty. Numbers are
 // taken as they are written: a float holds neither an id nor an amount.

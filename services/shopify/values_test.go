@@ -20,7 +20,7 @@ func TestIDsStayExact(t *testing.T) {
 		n := rapid.Uint64Min(1).Draw(t, "id")
 		for _, written := range []string{fmt.Sprint(n), fmt.Sprintf("%q", fmt.Sprint(n))} {
 			var o order
-			require.NoError(t, decode([]byte(`{"id":`+written+`,"line_items":[{"id":`+written+`}],"customer":{"id":`+written+`}}`), &o))
+			require.NoError(t, channel.DecodeObject([]byte(`{"id":`+written+`,"line_items":[{"id":`+written+`}],"customer":{"id":`+written+`}}`), &o))
 			s := o.state()
 			require.Equal(t, fmt.Sprint(n), s.ID)
 			require.Equal(t, fmt.Sprint(n), s.Lines[0].ID)
@@ -36,7 +36,7 @@ func TestAmountsStayExact(t *testing.T) {
 		a := decimal.Draw(t, "amount")
 		for _, written := range []string{a, `"` + a + `"`} {
 			var o order
-			require.NoError(t, decode([]byte(`{"id":1,"currency":"CHF","total_price":`+written+`,"line_items":[{"price":`+written+`}]}`), &o))
+			require.NoError(t, channel.DecodeObject([]byte(`{"id":1,"currency":"CHF","total_price":`+written+`,"line_items":[{"price":`+written+`}]}`), &o))
 			s := o.state()
 			require.Equal(t, a, s.Total)
 			require.Equal(t, a, s.Lines[0].Price)
@@ -66,16 +66,16 @@ func TestSumsAreExact(t *testing.T) {
 func TestWhatIsNoIDOrAmountStaysEmpty(t *testing.T) {
 	for _, written := range []string{`null`, `true`, `"x"`, `-1`, `0`, `1.5`, `1e3`, `"1e3"`, `[]`, `{}`, `999999999999999999999`, `"0012"`, `"gid://shopify/Order/1"`} {
 		var o order
-		require.NoError(t, decode([]byte(`{"id":`+written+`}`), &o))
+		require.NoError(t, channel.DecodeObject([]byte(`{"id":`+written+`}`), &o))
 		require.Empty(t, o.ID, written)
 	}
 	for _, written := range []string{`null`, `true`, `"CHF 3"`, `1e3`, `"1,50"`, `[]`, `""`, `"` + strings.Repeat("9", 25) + `"`} {
 		var o order
-		require.NoError(t, decode([]byte(`{"id":1,"currency":"CHF","total_price":`+written+`}`), &o))
+		require.NoError(t, channel.DecodeObject([]byte(`{"id":1,"currency":"CHF","total_price":`+written+`}`), &o))
 		require.Empty(t, o.state().Total, written)
 	}
 	var o order
-	require.NoError(t, decode([]byte(`{"id":1,"currency":"francs","total_price":"1.00"}`), &o))
+	require.NoError(t, channel.DecodeObject([]byte(`{"id":1,"currency":"francs","total_price":"1.00"}`), &o))
 	require.Empty(t, o.state().Total, "an amount of no currency")
 }
 
@@ -121,7 +121,7 @@ func TestWhoIsNamed(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			var o order
-			require.NoError(t, decode([]byte(test.body), &o))
+			require.NoError(t, channel.DecodeObject([]byte(test.body), &o))
 			require.Equal(t, test.want, partyOf(o.Email, o.Phone, o.Locale, o.Customer).identities(shop))
 		})
 	}
@@ -129,12 +129,12 @@ func TestWhoIsNamed(t *testing.T) {
 
 func TestWhatIsNoJSON(t *testing.T) {
 	for _, body := range []string{"", "null", "[]", `"x"`, "{", `{"id":1}{`, "\x00"} {
-		require.Error(t, decode([]byte(body), &order{}), body)
+		require.Error(t, channel.DecodeObject([]byte(body), &order{}), body)
 	}
 	raw, err := json.Marshal(map[string]any{"id": 1, "refunds": map[string]int{"a": 1}, "customer": []int{1}, "name": map[string]int{}})
 	require.NoError(t, err)
 	var o order
-	require.NoError(t, decode(raw, &o))
+	require.NoError(t, channel.DecodeObject(raw, &o))
 	require.Equal(t, "1", string(o.ID))
 }
 

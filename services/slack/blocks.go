@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"tributary.dev/libs/channel"
 )
 
 // block is any block or element of Block Kit, by the fields that carry words
@@ -67,7 +69,7 @@ func (p *plain) block(b *block) {
 		p.list(b)
 	case "header", "section":
 		var text textObject
-		_ = decode(b.Text, &text)
+		_ = channel.Decode(b.Text, &text)
 		p.object(text)
 		for _, field := range b.Fields {
 			p.object(field)
@@ -76,7 +78,7 @@ func (p *plain) block(b *block) {
 		p.object(textObject{Text: b.AltText})
 	case "video":
 		var title textObject
-		_ = decode(b.Title, &title)
+		_ = channel.Decode(b.Title, &title)
 		p.object(title)
 		p.object(b.Description)
 		p.object(textObject{Text: b.TitleURL})
@@ -121,7 +123,7 @@ func (p *plain) quote(b *block) {
 
 func (p *plain) list(b *block) {
 	var style string
-	_ = decode(b.Style, &style)
+	_ = channel.Decode(b.Style, &style)
 	for i := range b.Elements {
 		p.line()
 		p.WriteString(strings.Repeat("    ", min(max(b.Indent, 0), 8)))
@@ -182,7 +184,7 @@ func (p *plain) inline(elements []block) {
 // words are an element's text where it is a string.
 func (b *block) words() string {
 	var s string
-	_ = decode(b.Text, &s)
+	_ = channel.Decode(b.Text, &s)
 	return s
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math"
 	"mime"
-	"net/url"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 		return channel.Result{}, errors.New("slack: content type is neither JSON nor a form")
 	}
 	var env envelope
-	if err := decodeObject(r.Body, &env); err != nil {
+	if err := channel.DecodeObject(r.Body, &env); err != nil {
 		return channel.Result{}, errors.New("slack: body is not a JSON object")
 	}
 	if env.Type != "event_callback" {
@@ -44,7 +43,7 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 
 // normaliseForm reads interactions (a form with a JSON payload) and slash commands. Either answers with an empty 200.
 func normaliseForm(r *channel.Request) (channel.Result, error) {
-	form, err := url.ParseQuery(string(r.Body))
+	form, err := r.Form()
 	if err != nil {
 		return channel.Result{}, errors.New("slack: body is not a form")
 	}
@@ -52,7 +51,7 @@ func normaliseForm(r *channel.Request) (channel.Result, error) {
 	switch {
 	case form.Has("payload"):
 		var p interaction
-		if err := decodeObject([]byte(form.Get("payload")), &p); err != nil {
+		if err := channel.DecodeObject([]byte(form.Get("payload")), &p); err != nil {
 			return channel.Result{}, errors.New("slack: payload is not a JSON object")
 		}
 		n.interaction(&p)

@@ -1,13 +1,6 @@
 package slack
 
-import (
-	"bytes"
-	"errors"
-
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-	jsonv1 "github.com/go-json-experiment/json/v1"
-)
+import "tributary.dev/libs/channel"
 
 // envelope is what every event comes in (https://docs.slack.dev/apis/events-api#event-type-structure). Most are
 // messages: Event is read as one at once, and once more where it is something else (see eventOf).
@@ -107,40 +100,11 @@ type metadata struct {
 // metadataType marks metadata as ours.
 const metadataType = "tributary_message"
 
-// strict stops at a field of an unexpected type. It is much the faster, and hardly any body has one.
-var strict = jsontext.AllowInvalidUTF8(true)
-
-// lenient: a field of an unexpected type stays empty and fails nothing: Slack adds and changes fields, and a message is not
-// lost for that. A name that stands twice in an object is refused.
-var lenient = json.JoinOptions(jsonv1.ReportErrorsWithLegacySemantics(true), strict)
-
-// decode reads what v knows.
-func decode[T any](data []byte, v *T) error {
-	if json.Unmarshal(data, v, strict) == nil {
-		return nil
-	}
-	*v = *new(T)
-	err := json.Unmarshal(data, v, lenient)
-	var odd *jsonv1.UnmarshalTypeError
-	if errors.As(err, &odd) {
-		return nil
-	}
-	return err
-}
-
-// decodeObject is decode where nothing but an object will do.
-func decodeObject[T any](data []byte, v *T) error {
-	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
-		return errors.New("slack: not a JSON object")
-	}
-	return decode(data, v)
-}
-
 // eventOf reads the event of an envelope as what it is, where that is no message. The body is valid JSON by now.
 func eventOf[T any](body []byte) T {
 	var env struct {
 		Event T `json:"event"`
 	}
-	_ = decode(body, &env)
+	_ = channel.Decode(body, &env)
 	return env.Event
 }

@@ -5,6 +5,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"tributary.dev/libs/channel"
 )
 
 func TestTheAccountIsWhereTheAppIsInstalled(t *testing.T) {
@@ -24,7 +26,7 @@ func TestTheAccountIsWhereTheAppIsInstalled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var env envelope
-			require.NoError(t, decode([]byte(c.envelope), &env))
+			require.NoError(t, channel.Decode([]byte(c.envelope), &env))
 			assert.Equal(t, c.want, installations(env))
 		})
 	}

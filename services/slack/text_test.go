@@ -85,7 +85,7 @@ func FuzzText(f *testing.F) {
 	f.Add("", `[{"type":"rich_text","elements":[{"type":"rich_text_quote","elements":[{"type":"text","text":"a\n"},{"type":"user","user_id":"U1"}]}]},{"type":"table","rows":[[{"text":"x"},{"type":"mrkdwn","text":"<@U1>"}]]}]`)
 	f.Fuzz(func(t *testing.T, text, blocks string) {
 		m := message{Text: string([]rune(text))}
-		_ = decode([]byte(blocks), &m.Blocks)
+		_ = channel.Decode([]byte(blocks), &m.Blocks)
 		got := written("T1", &m)
 		if !utf8.ValidString(got.String()) {
 			t.Errorf("%q is not UTF-8", got)

@@ -57,7 +57,7 @@ func (a *Adapter) Challenge(r *channel.Request, _ channel.Secrets) (channel.Repl
 		Type      string `json:"type"`
 		Challenge string `json:"challenge"`
 	}
-	asked := decode(r.Body, &ask) == nil && ask.Type == "url_verification"
+	asked := channel.Decode(r.Body, &ask) == nil && ask.Type == "url_verification"
 	if !asked { // what does not decode is Normalise's to refuse
 		return channel.Reply{}, false, nil
 	}

@@ -8,17 +8,19 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"tributary.dev/libs/channel"
 )
 
 // Normalise reads one update, which is of one kind.
 func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
-	var in map[string]json.RawMessage
-	if json.Unmarshal(r.Body, &in) != nil {
+	var in map[string]jsontext.Value
+	if channel.DecodeObject(r.Body, &in) != nil {
 		return channel.Result{}, errors.New("telegram: body is not a JSON object")
 	}
 	n := &normaliser{}
-	if _ = json.Unmarshal(in["update_id"], &n.update); n.update <= 0 {
+	if _ = channel.Decode(in["update_id"], &n.update); n.update <= 0 {
 		return channel.Result{Faults: []string{"update_id"}}, nil
 	}
 	for _, kind := range []string{"channel_post", "edited_channel_post", "business_message", "inline_query", "poll", "poll_answer", "chat_member"} {
@@ -35,10 +37,10 @@ func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
 	return n.result, nil
 }
 
-// read has an update of a kind handled. One that is not of its shape is a fault.
-func read[T any](n *normaliser, in map[string]json.RawMessage, kind string, handle func(kind string, item *T) bool) bool {
+// read has an update of a kind handled. One that is no object, or lacks what an event needs, is a fault.
+func read[T any](n *normaliser, in map[string]jsontext.Value, kind string, handle func(kind string, item *T) bool) bool {
 	item := new(T)
-	if in[kind] != nil && (json.Unmarshal(in[kind], item) != nil || !handle(kind, item)) {
+	if in[kind] != nil && (channel.DecodeObject(in[kind], item) != nil || !handle(kind, item)) {
 		n.result.Faults = append(n.result.Faults, kind)
 	}
 	return in[kind] != nil
@@ -78,7 +80,7 @@ func (n *normaliser) message(kind string, m *message) bool {
 	if group(m.Chat) && m.InTopic && m.Topic > 0 {
 		e.Thread.ID += ":" + strconv.FormatInt(m.Topic, 10)
 	}
-	e.Automated = m.Forwarded || m.AsChat == nil && m.From.IsBot
+	e.Automated = m.Forwarded || m.AsChat.ID == 0 && m.From.IsBot
 	switch e.Content = m.content(); {
 	case e.Content == nil:
 		return n.unknown(kind + ".service")
@@ -127,7 +129,7 @@ func (n *normaliser) callback(kind string, c *callback) bool {
 	if m.ID <= 0 || m.Chat.ID == 0 || m.Chat.Type != "private" && !group(m.Chat) { // of a message sent inline
 		return n.unknown(kind + ".elsewhere")
 	}
-	e := act(m.Chat, &c.From, nil)
+	e := act(m.Chat, c.From, chat{})
 	e.Type, e.ExternalID, e.ReplyTo = channel.TypeMessage, "callback/"+c.ID, externalID(m.Chat, m.ID)
 	e.Content = &channel.Content{Payload: c.Data}
 	for _, button := range slices.Concat(m.Buttons.Rows...) {
@@ -144,20 +146,20 @@ func (n *normaliser) member(kind string, m *membership) bool {
 	switch {
 	case m.Chat.Type != "private" || action == "":
 		return n.unknown(kind + ".other")
-	case nobody(m.From, nil) || at(m.Date).IsZero():
+	case nobody(m.From, chat{}) || at(m.Date).IsZero():
 		return false
 	}
-	e := act(m.Chat, m.From, nil)
+	e := act(m.Chat, m.From, chat{})
 	e.Type, e.Order, e.IDTime = channel.TypeConsent, order(m.Date, n.update), at(m.Date)
 	e.Consent = &channel.Consent{Action: action, Source: "provider"}
 	return n.add(kind, e)
 }
 
-func nobody(who *user, as *chat) bool { return as == nil && (who == nil || who.ID == 0) }
+func nobody(who user, as chat) bool { return as.ID == 0 && who.ID == 0 }
 
 // act of a person in a chat; of a chat where it speaks for itself: who it names as a person then is nobody.
-func act(in chat, who *user, as *chat) (e channel.Event) {
-	if as != nil {
+func act(in chat, who user, as chat) (e channel.Event) {
+	if as.ID != 0 {
 		e.Author = &channel.Identity{Kind: "telegram_user", Value: "chat:" + strconv.FormatInt(as.ID, 10)}
 		e.Profile = &channel.Profile{Name: as.Title, Handle: as.Username}
 	} else {

@@ -12,66 +12,90 @@ import (
 // What is read of an update (https://core.telegram.org/bots/api#update).
 type (
 	user struct {
-		ID        int64
+		ID        int64  `json:"id"`
 		IsBot     bool   `json:"is_bot"`
 		FirstName string `json:"first_name"`
 		LastName  string `json:"last_name"`
-		Username  string
+		Username  string `json:"username"`
 		Language  string `json:"language_code"`
 		Phone     string `json:"phone_number"` // of a contact that was shared
 	}
 	chat struct {
-		ID                    int64
-		Type, Title, Username string
+		ID       int64  `json:"id"`
+		Type     string `json:"type"`
+		Title    string `json:"title"`
+		Username string `json:"username"`
 	}
 	message struct {
 		ID        int64    `json:"message_id"`
 		Topic     int64    `json:"message_thread_id"`
 		InTopic   bool     `json:"is_topic_message"`
 		Forwarded bool     `json:"is_automatic_forward"`
-		AsChat    *chat    `json:"sender_chat"`
+		From      user     `json:"from"`
+		AsChat    chat     `json:"sender_chat"`
+		Chat      chat     `json:"chat"`
+		Date      int64    `json:"date"`
 		EditDate  int64    `json:"edit_date"`
 		ReplyTo   *message `json:"reply_to_message"`
 		Buttons   struct {
 			Rows [][]struct {
-				Text string
+				Text string `json:"text"`
 				Data string `json:"callback_data"`
 			} `json:"inline_keyboard"`
 		} `json:"reply_markup"`
-		From                                              *user
-		Chat                                              chat
-		Date                                              int64
-		Text, Caption                                     string
-		Photo                                             []file
-		VideoNote                                         *file `json:"video_note"`
-		Location                                          *struct{ Latitude, Longitude float64 }
-		Contact                                           user
-		Dice, Poll                                        struct{ Emoji, Question string }
-		Animation, Audio, Document, Sticker, Video, Voice *file
+		Text      string `json:"text"`
+		Caption   string `json:"caption"`
+		Animation *file  `json:"animation"`
+		Audio     *file  `json:"audio"`
+		Document  *file  `json:"document"`
+		Photo     []file `json:"photo"`
+		Sticker   *file  `json:"sticker"`
+		Video     *file  `json:"video"`
+		VideoNote *file  `json:"video_note"`
+		Voice     *file  `json:"voice"`
+		Contact   user   `json:"contact"`
+		Dice      struct {
+			Emoji string `json:"emoji"`
+		} `json:"dice"`
+		Poll struct {
+			Question string `json:"question"`
+		} `json:"poll"`
+		Location struct {
+			Latitude  *float64 `json:"latitude"`
+			Longitude *float64 `json:"longitude"`
+		} `json:"location"`
 	}
 	file struct {
-		ID            string `json:"file_id"`
-		Name          string `json:"file_name"`
-		Type          string `json:"mime_type"`
-		Size          int64  `json:"file_size"`
-		Width, Height int64
-		Emoji         string
+		ID     string `json:"file_id"`
+		Name   string `json:"file_name"`
+		Type   string `json:"mime_type"`
+		Size   int64  `json:"file_size"`
+		Width  int64  `json:"width"`
+		Height int64  `json:"height"`
+		Emoji  string `json:"emoji"`
 	}
 	reaction struct {
 		message
-		User  *user
-		Actor *chat                          `json:"actor_chat"`
-		Old   []struct{ Type, Emoji string } `json:"old_reaction"`
-		New   []struct{ Type, Emoji string } `json:"new_reaction"`
+		User  user     `json:"user"`
+		Actor chat     `json:"actor_chat"`
+		Old   []letter `json:"old_reaction"`
+		New   []letter `json:"new_reaction"`
+	}
+	letter struct {
+		Type  string `json:"type"`
+		Emoji string `json:"emoji"`
 	}
 	callback struct {
-		ID, Data string
-		From     user
-		Message  message
+		ID      string  `json:"id"`
+		Data    string  `json:"data"`
+		From    user    `json:"from"`
+		Message message `json:"message"`
 	}
 	membership struct {
 		message
-		New struct{ Status string } `json:"new_chat_member"`
+		New struct {
+			Status string `json:"status"`
+		} `json:"new_chat_member"`
 	}
 )
 
@@ -82,10 +106,10 @@ func (m *message) content() *channel.Content {
 		c.Payload = payload
 	}
 	c.Text = cmp.Or(c.Text, m.Dice.Emoji, m.Poll.Question, strings.TrimSpace(m.Contact.name()+" "+m.Contact.Phone))
-	if m.Location != nil {
-		c.Text = fmt.Sprintf("(%.6f, %.6f)", m.Location.Latitude, m.Location.Longitude)
+	if at := m.Location; at.Latitude != nil && at.Longitude != nil {
+		c.Text = fmt.Sprintf("(%.6f, %.6f)", *at.Latitude, *at.Longitude)
 	} else if m.Sticker != nil {
-		c.Text = m.Sticker.Emoji
+		c.Text = cmp.Or(m.Sticker.Emoji, c.Text)
 	}
 	if c.Text == "" && len(c.Attachments) == 0 {
 		return nil
