@@ -5,6 +5,7 @@ package channel
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -103,6 +104,21 @@ type Request struct {
 	// Settings of the connection that ref names, and Account, its external id, where it names one.
 	Settings map[string]string
 	Account  string
+
+	form url.Values
+}
+
+// Form is the body read as a form, once. Nobody may change it, and a request is one goroutine's.
+func (r *Request) Form() (url.Values, error) {
+	if r.form != nil {
+		return r.form, nil
+	}
+	form, err := url.ParseQuery(string(r.Body))
+	if err != nil {
+		return nil, errors.New("channel: body is not a form") // the cause may quote it
+	}
+	r.form = form
+	return form, nil
 }
 
 // SignedWithin tells whether a time that the provider signed lies within a while of the request. The mesh's clock
