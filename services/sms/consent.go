@@ -83,6 +83,20 @@ func asksToStop(text string) bool {
 	words := strings.FieldsFunc(strings.ToLower(norm.NFC.String(text)), func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' && r != '’'
 	})
-	said := " " + strings.ReplaceAll(strings.Join(words, " "), "’", "'") + " "
-	return slices.ContainsFunc(stopRequests, func(asked string) bool { return strings.Contains(said, " "+asked) })
+	said := strings.ReplaceAll(strings.Join(words, " "), "’", "'") + " "
+	for said != "" {
+		if slices.ContainsFunc(stopRequestsBy[said[0]], func(asked string) bool { return strings.HasPrefix(said, asked) }) {
+			return true
+		}
+		_, said, _ = strings.Cut(said, " ")
+	}
+	return false
 }
+
+// stopRequestsBy are the stopRequests by their first byte.
+var stopRequestsBy = func() (by [256][]string) {
+	for _, asked := range stopRequests {
+		by[asked[0]] = append(by[asked[0]], asked)
+	}
+	return by
+}()
