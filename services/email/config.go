@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 
 	"tributary.dev/libs/channel"
 )
@@ -77,6 +78,8 @@ type Adapter struct {
 	// authorities of submission servers; nil: the system's.
 	authorities *x509.CertPool
 	certificate *certificate // nil: no STARTTLS
+	// listener that Listen begins with: an address that can't be listened on ends the start.
+	listener atomic.Pointer[net.TCPListener]
 }
 
 var (
@@ -85,7 +88,7 @@ var (
 	_ channel.Listener = (*Adapter)(nil)
 )
 
-// New makes the adapter of a valid Config. An error: a file that it names can't be read.
+// New makes the adapter of a valid Config. An error: a file that it names can't be read, or its address not be listened on.
 func New(cfg Config, deps Deps) (*Adapter, error) {
 	cfg.PostmarkURL = strings.TrimSuffix(cfg.PostmarkURL, "/")
 	a := &Adapter{cfg: cfg, deps: deps}
@@ -106,6 +109,13 @@ func New(cfg Config, deps Deps) (*Adapter, error) {
 		if _, err := a.certificate.get(&tls.ClientHelloInfo{}); err != nil {
 			return nil, errors.New("TRIBUTARY_EMAIL_SMTP_CERTIFICATE and TRIBUTARY_EMAIL_SMTP_KEY: are no pair of certificate and key")
 		}
+	}
+	if cfg.Address != "" {
+		listener, err := a.listen()
+		if err != nil {
+			return nil, err
+		}
+		a.listener.Store(listener)
 	}
 	return a, nil
 }

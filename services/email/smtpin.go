@@ -44,11 +44,22 @@ func (a *Adapter) Listen(ctx context.Context, inlet channel.Inlet) error {
 		<-ctx.Done()
 		return nil
 	}
-	listener, err := net.Listen("tcp", a.cfg.Address)
-	if err != nil {
-		return errors.New("TRIBUTARY_EMAIL_SMTP_ADDRESS: can't be listened on")
+	listener := a.listener.Swap(nil)
+	if listener == nil { // it ended before its time
+		var err error
+		if listener, err = a.listen(); err != nil {
+			return err
+		}
 	}
 	return a.serve(ctx, listener, inlet)
+}
+
+func (a *Adapter) listen() (*net.TCPListener, error) {
+	listener, err := net.Listen("tcp", a.cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("TRIBUTARY_EMAIL_SMTP_ADDRESS: %w", err)
+	}
+	return listener.(*net.TCPListener), nil
 }
 
 // serve on a listener, and close it.

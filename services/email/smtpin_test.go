@@ -284,6 +284,16 @@ func TestWithoutAnAddressNothingListens(t *testing.T) {
 	assert.NoError(t, made(t, nil).Listen(ctx, &inlet{}))
 }
 
+func TestATakenAddressEndsTheStart(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	cfg := *DefaultConfig()
+	cfg.Address = l.Addr().String()
+	_, err = New(cfg, Deps{})
+	require.ErrorContains(t, err, "TRIBUTARY_EMAIL_SMTP_ADDRESS: listen tcp "+cfg.Address)
+}
+
 // TestSwaksDelivers has Debian's swaks deliver, which owes nothing to the libraries here.
 func TestSwaksDelivers(t *testing.T) {
 	swaks, err := exec.LookPath("swaks")
