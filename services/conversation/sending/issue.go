@@ -17,30 +17,34 @@ import (
 func (s *Sending) advance(ctx context.Context, tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) {
 	if c.Out.Message != "" || c.Frozen {
 		c.NextUS, c.Parked = 0, false
-		return nil, c.SaveSending(ctx, tx)
+		return nil, c.QueueSending(ctx, tx)
 	}
 	now := s.clock.NowMicros()
 	var entries []store.Entry
 	first, err := s.first(ctx, tx, c)
-	if first != nil && err == nil {
-		var ended []store.Entry
-		ended, err = s.endForbidden(ctx, tx, c)
+	if err != nil {
+		return nil, err
+	}
+	out, active := false, false
+	if first != nil {
+		if out, active, err = s.mayLeave(ctx, tx, c, first.Connection); err != nil {
+			return nil, err
+		}
+	}
+	if out {
+		ended, err := s.failQueued(ctx, tx, c, pb.ErrorClass_ERROR_CLASS_OPTED_OUT, "opted_out", func(*part) bool { return true })
+		if err != nil {
+			return nil, err
+		}
 		if len(ended) > 0 {
 			entries, first = ended, nil
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
 	c.NextUS, c.Parked = 0, false
 	if first == nil {
-		return entries, c.SaveSending(ctx, tx)
+		return entries, c.QueueSending(ctx, tx)
 	}
 	c.NextUS = max(first.NotBeforeUS, 1)
-	active, err := s.active(ctx, tx, first.Connection)
-	if err != nil {
-		return nil, err
-	}
 	switch {
 	case !active:
 		c.Parked = true
@@ -61,7 +65,7 @@ func (s *Sending) advance(ctx context.Context, tx *sqldb.Tx, c *store.Conversati
 			entries = append(entries, command)
 		}
 	}
-	return entries, c.SaveSending(ctx, tx)
+	return entries, c.QueueSending(ctx, tx)
 }
 
 // first in the conversation's line, or nil.
@@ -72,15 +76,6 @@ func (s *Sending) first(ctx context.Context, tx *sqldb.Tx, c *store.Conversation
 		return nil, nil
 	}
 	return p, err
-}
-
-// endForbidden fails what is queued for somebody who has opted out meanwhile.
-func (s *Sending) endForbidden(ctx context.Context, tx *sqldb.Tx, c *store.Conversation) ([]store.Entry, error) {
-	out, err := store.OptedOut(ctx, tx, c.ContactSubject, c.Connection)
-	if err != nil || !out {
-		return nil, err
-	}
-	return s.failQueued(ctx, tx, c, pb.ErrorClass_ERROR_CLASS_OPTED_OUT, "opted_out", func(*part) bool { return true })
 }
 
 // failQueued ends queued parts of a conversation that which chooses, but for the outstanding one.
@@ -120,6 +115,20 @@ func (s *Sending) endOpen(ctx context.Context, tx *sqldb.Tx, c *store.Conversati
 	return parts.save(ctx, tx)
 }
 
+// mayLeave tells whether a conversation's contact has opted out, and whether a connection is active (see active).
+func (s *Sending) mayLeave(ctx context.Context, tx *sqldb.Tx, c *store.Conversation, connection string) (out, active bool, err error) {
+	if c.ContactSubject != "" {
+		if err := store.QueueOptedOut(ctx, tx, c.ContactSubject, c.Connection, &out); err != nil {
+			return false, false, err
+		}
+	}
+	active, err = s.active(ctx, tx, connection)
+	if err == nil && !active {
+		err = tx.Send(ctx)
+	}
+	return out, active, err
+}
+
 // active: the connection may be sent over, and nothing that revoked it is newer than what we know of it.
 func (s *Sending) active(ctx context.Context, tx *sqldb.Tx, connection string) (bool, error) {
 	conn, ok := s.connections.Get(connection)
@@ -134,10 +143,11 @@ func (s *Sending) active(ctx context.Context, tx *sqldb.Tx, connection string) (
 	return conn.GetUpdatedAtUs() > revoked || revoked == 0, err
 }
 
-// slots locks the connection's row and gives how many more commands may be outstanding on it.
+// slots locks the connection's row and gives how many more commands may be outstanding on it. They are counted once the
+// lock is had: each statement sees what was committed before it.
 func (s *Sending) slots(ctx context.Context, tx *sqldb.Tx, connection string) (int, error) {
-	if _, err := tx.ExecContext(ctx, `INSERT INTO connection_slots (connection_id) VALUES ($1)
-		ON CONFLICT (connection_id) DO UPDATE SET connection_id = excluded.connection_id`, connection); err != nil {
+	if err := tx.Queue(ctx, `INSERT INTO connection_slots (connection_id) VALUES ($1)
+		ON CONFLICT (connection_id) DO UPDATE SET connection_id = excluded.connection_id`, []any{connection}, nil); err != nil {
 		return 0, err
 	}
 	var taken int
@@ -153,6 +163,14 @@ func (s *Sending) command(ctx context.Context, tx *sqldb.Tx, c *store.Conversati
 		Thread: &pb.Thread{Id: c.Thread, Group: c.Group}, SubjectId: p.Subject,
 		LastInboundUs: c.LastInboundUS,
 		Content:       &pb.SealedPart{SubjectId: p.Subject, KeyId: p.Key, Category: pb.Category_CATEGORY_CONTENT, Ciphertext: p.Ciphertext},
+	}
+	address := &pb.SealedPart{SubjectId: c.ContactSubject, Category: pb.Category_CATEGORY_PROFILE}
+	if err := tx.Queue(ctx, "SELECT key_id, ciphertext FROM identities WHERE subject_id = $1 AND ciphertext IS NOT NULL", []any{c.ContactSubject},
+		func(row sqldb.Row) error {
+			cmd.Address = address
+			return row.Scan(&address.KeyId, &address.Ciphertext)
+		}); err != nil {
+		return store.Entry{}, err
 	}
 	var member string
 	if err := tx.QueryRowContext(ctx, "SELECT reply_to, member_id FROM messages WHERE id = $1", p.Message).Scan(&cmd.ReplyToExternalId, &member); err != nil {
@@ -175,16 +193,6 @@ func (s *Sending) command(ctx context.Context, tx *sqldb.Tx, c *store.Conversati
 			return store.Entry{}, err
 		}
 		cmd.Attachment = one[0]
-	}
-	if c.ContactSubject != "" {
-		address := &pb.SealedPart{SubjectId: c.ContactSubject, Category: pb.Category_CATEGORY_PROFILE}
-		err := tx.QueryRowContext(ctx, "SELECT key_id, ciphertext FROM identities WHERE subject_id = $1", c.ContactSubject).Scan(&address.KeyId, &address.Ciphertext)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return store.Entry{}, err
-		}
-		if address.Ciphertext != nil {
-			cmd.Address = address
-		}
 	}
 	return store.Entry{ID: cmd.Id, Topic: store.TopicOutbound(c.Channel), Key: c.ID, Type: "command", Traceparent: p.Trace,
 		Workspace: c.Workspace, Conversation: c.ID, Payload: cmd}, nil

@@ -112,8 +112,8 @@ func (set partSet) newest(message string) []*part {
 	return slices.SortedFunc(maps.Values(byPart), func(a, b *part) int { return cmp.Compare(a.Part, b.Part) })
 }
 
-// write upserts the attempts that changed.
-func (set partSet) write(ctx context.Context, tx *sqldb.Tx) error {
+// queue upserts the attempts that changed, when something is next asked for.
+func (set partSet) queue(ctx context.Context, tx *sqldb.Tx) error {
 	changed := slices.SortedFunc(maps.Values(set), func(a, b *part) int {
 		return cmp.Or(cmp.Compare(a.Message, b.Message), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Attempt, b.Attempt))
 	})
@@ -125,7 +125,7 @@ func (set partSet) write(ctx context.Context, tx *sqldb.Tx) error {
 				int32(p.Kind), p.Attachment, p.Subject, p.Key, p.Ciphertext, p.External, p.SentUS, flag(p.SentExact), p.CreatedUS, p.Trace})
 		}
 	}
-	return sqldb.InsertRows(ctx, tx, "message_parts", []string{partColumns}, rows, `ON CONFLICT (message_id, part, attempt) DO UPDATE SET
+	return sqldb.QueueRows(ctx, tx, "message_parts", []string{partColumns}, rows, `ON CONFLICT (message_id, part, attempt) DO UPDATE SET
 		status = excluded.status, status_order = excluded.status_order, status_event = excluded.status_event,
 		error_class = excluded.error_class, error_code = excluded.error_code, deferred = excluded.deferred,
 		not_before_us = excluded.not_before_us, until_active = excluded.until_active, external_id = excluded.external_id,
@@ -136,7 +136,7 @@ func (set partSet) write(ctx context.Context, tx *sqldb.Tx) error {
 // a part's newest attempt has, and stands otherwise where its lowest part does. It gives the entries that
 // tell of messages whose status changed.
 func (set partSet) save(ctx context.Context, tx *sqldb.Tx) ([]store.Entry, error) {
-	if err := set.write(ctx, tx); err != nil {
+	if err := set.queue(ctx, tx); err != nil {
 		return nil, err
 	}
 	messages := map[string]*part{}
@@ -200,9 +200,8 @@ func (set partSet) settle(ctx context.Context, tx *sqldb.Tx, message string) (wa
 			now.order = sent
 		}
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE messages SET status = $2, error_class = $3, error_code = $4, external_id = $5, order_us = $6
-		WHERE id = $1`, message, int32(now.status), int32(class), code, external, now.order)
-	return was, now, err
+	return was, now, tx.Queue(ctx, `UPDATE messages SET status = $2, error_class = $3, error_code = $4, external_id = $5, order_us = $6
+		WHERE id = $1`, []any{message, int32(now.status), int32(class), code, external, now.order}, nil)
 }
 
 func flag(b bool) int {

@@ -144,11 +144,11 @@ func (s *Sending) insert(ctx context.Context, tx *sqldb.Tx, c *store.Conversatio
 	if d.message.MemberID == "" {
 		automated = 1
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO messages (id, workspace_id, conversation_id, connection_id, direction, member_id,
+	err := tx.Queue(ctx, `INSERT INTO messages (id, workspace_id, conversation_id, connection_id, direction, member_id,
 		automated, order_us, reply_to, content_subject, content_key, ciphertext, content_id, content_order, status)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
-		d.MessageID, c.Workspace, c.ID, c.Connection, direction, d.message.MemberID, automated, d.orderUS, d.replyTo,
-		d.content.SubjectId, d.content.KeyId, d.content.Ciphertext, d.MessageID, d.orderUS, int32(status))
+		[]any{d.MessageID, c.Workspace, c.ID, c.Connection, direction, d.message.MemberID, automated, d.orderUS, d.replyTo,
+			d.content.SubjectId, d.content.KeyId, d.content.Ciphertext, d.MessageID, d.orderUS, int32(status)}, nil)
 	if err != nil {
 		return err
 	}
@@ -159,11 +159,11 @@ func (s *Sending) insert(ctx context.Context, tx *sqldb.Tx, c *store.Conversatio
 	if c.Group {
 		c.OwnSubject, c.OwnKey = d.Subject.ID, d.Subject.KeyID
 	}
-	if _, err := tx.ExecContext(ctx, `UPDATE conversations SET own_subject = $2, own_key_id = $3,
+	if err := tx.Queue(ctx, `UPDATE conversations SET own_subject = $2, own_key_id = $3,
 		first_us = CASE WHEN first_us = 0 OR first_us > $4 THEN $4 ELSE first_us END,
 		last_us = CASE WHEN last_us < $4 THEN $4 ELSE last_us END,
 		read_us = CASE WHEN read_us < $5 THEN $5 ELSE read_us END
-		WHERE id = $1`, c.ID, c.OwnSubject, c.OwnKey, d.orderUS, read); err != nil {
+		WHERE id = $1`, []any{c.ID, c.OwnSubject, c.OwnKey, d.orderUS, read}, nil); err != nil {
 		return err
 	}
 	var rows [][]any
@@ -171,7 +171,7 @@ func (s *Sending) insert(ctx context.Context, tx *sqldb.Tx, c *store.Conversatio
 		rows = append(rows, []any{a.ID, c.Workspace, c.Connection, d.MessageID, d.Subject.ID, 1, i, a.Kind, a.ContentType, a.Size,
 			a.Object, a.Key.GetSubjectId(), a.Key.GetKeyId(), a.Key.GetCiphertext(), d.orderUS, d.orderUS})
 	}
-	if err := sqldb.InsertRows(ctx, tx, "attachments", []string{"id", "workspace_id", "connection_id", "message_id", "subject_id",
+	if err := sqldb.QueueRows(ctx, tx, "attachments", []string{"id", "workspace_id", "connection_id", "message_id", "subject_id",
 		"declared", "position", "kind", "content_type", "size", "object", "key_subject", "key_id", "ciphertext", "order_us", "at_us"},
 		rows, "", nil); err != nil {
 		return err
@@ -183,7 +183,7 @@ func (s *Sending) insert(ctx context.Context, tx *sqldb.Tx, c *store.Conversatio
 			Subject: p.sealed.SubjectId, Key: p.sealed.KeyId, Ciphertext: p.sealed.Ciphertext,
 			CreatedUS: d.orderUS, Trace: d.traceparent})
 	}
-	return parts.write(ctx, tx)
+	return parts.queue(ctx, tx)
 }
 
 func told(c *store.Conversation, typ, message string, status pb.Status, order int64) *pb.ConversationEvent {

@@ -150,7 +150,7 @@ func (s *Sending) EndOutstanding(ctx context.Context) (int, error) {
 					}
 				}
 				c.Out, c.OutConnection, c.OutUS, c.NextUS = store.Attempt{}, "", 0, 1
-				if err := c.SaveSending(ctx, tx); err != nil {
+				if err := c.QueueSending(ctx, tx); err != nil {
 					return err
 				}
 				return store.Append(ctx, tx, s.clock.NowMicros(), entries...)

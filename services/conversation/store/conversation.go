@@ -67,16 +67,15 @@ func LockConversations(ctx context.Context, tx *sqldb.Tx, ids []string) (map[str
 	return found, nil
 }
 
-// SaveSending writes what a lock's holder changed: the outstanding command, and when the next may leave.
-func (c *Conversation) SaveSending(ctx context.Context, tx *sqldb.Tx) error {
+// QueueSending writes what a lock's holder changed: the outstanding command, and when the next may leave.
+func (c *Conversation) QueueSending(ctx context.Context, tx *sqldb.Tx) error {
 	parked := 0
 	if c.Parked {
 		parked = 1
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE conversations SET out_message = $2, out_part = $3, out_attempt = $4,
+	return tx.Queue(ctx, `UPDATE conversations SET out_message = $2, out_part = $3, out_attempt = $4,
 		out_connection = $5, out_us = $6, next_us = $7, parked = $8 WHERE id = $1`,
-		c.ID, c.Out.Message, c.Out.Part, c.Out.Attempt, c.OutConnection, c.OutUS, c.NextUS, parked)
-	return err
+		[]any{c.ID, c.Out.Message, c.Out.Part, c.Out.Attempt, c.OutConnection, c.OutUS, c.NextUS, parked}, nil)
 }
 
 // Chunks cuts a list into pieces that sqldb.In takes.

@@ -3,8 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
-	"errors"
 	"slices"
 
 	"tributary.dev/libs/sqldb"
@@ -109,11 +107,21 @@ func OptedOut(ctx context.Context, tx *sqldb.Tx, subject, connection string) (bo
 	if subject == "" {
 		return false, nil
 	}
-	var action string
-	err := tx.QueryRowContext(ctx, `SELECT action FROM consents WHERE subject_id = $1 AND action IN ('opt_in', 'opt_out')
-		AND (workspace_wide = 1 OR connection_id = $2) ORDER BY order_us DESC, event_id DESC LIMIT 1`, subject, connection).Scan(&action)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+	out := false
+	if err := QueueOptedOut(ctx, tx, subject, connection, &out); err != nil {
+		return false, err
 	}
-	return action == "opt_out", err
+	return out, tx.Send(ctx)
+}
+
+// QueueOptedOut is OptedOut for who can wait for it: out becomes true where they have.
+func QueueOptedOut(ctx context.Context, tx *sqldb.Tx, subject, connection string, out *bool) error {
+	return tx.Queue(ctx, `SELECT action FROM consents WHERE subject_id = $1 AND action IN ('opt_in', 'opt_out')
+		AND (workspace_wide = 1 OR connection_id = $2) ORDER BY order_us DESC, event_id DESC LIMIT 1`, []any{subject, connection},
+		func(row sqldb.Row) error {
+			var action string
+			err := row.Scan(&action)
+			*out = action == "opt_out"
+			return err
+		})
 }
