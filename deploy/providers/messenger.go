@@ -52,3 +52,19 @@ func (m messenger) Taken() (all []Message) {
 	}
 	return all
 }
+
+// Tells implements Teller.
+func (m messenger) Tells(i int, status string, now time.Time) (Webhook, error) {
+	p := m.Posts()[i]
+	var item map[string]any
+	switch status {
+	case "delivered":
+		item = standin.MessengerDelivery(metaPage, p.PSID, p.At, p.MID)
+	case "read":
+		item = standin.MessengerRead(metaPage, p.PSID, p.At, now)
+	default:
+		return neverSays(m, status)
+	}
+	body := standin.GraphWebhook(metaPage, now, item)
+	return Webhook{"/webhooks/messenger/standin", standin.GraphHeader(metaSecret, body), body}, nil
+}

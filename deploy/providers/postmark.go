@@ -56,3 +56,12 @@ func (p *postmark) Taken() (all []Message) {
 	}
 	return all
 }
+
+// Tells implements Teller.
+func (p *postmark) Tells(i int, status string, _ time.Time) (Webhook, error) {
+	said := map[string][2]string{"delivered": {"Delivery", ""}, "failed": {"Bounce", "HardBounce"}}[status]
+	if said[0] == "" {
+		return neverSays(p, status)
+	}
+	return Webhook{p.path, standin.PostmarkAuthorisation(postmarkSecret), standin.PostmarkRecord(said[0], said[1], p.Mails()[i])}, nil
+}

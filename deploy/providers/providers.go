@@ -39,6 +39,14 @@ type Shop interface {
 	Phone(person int) string
 }
 
+// Teller is a provider that tells what became of a message.
+type Teller interface {
+	Provider
+	// Tells is the webhook that says that the ith message of Taken is delivered, read or failed. An error: this provider never
+	// says so.
+	Tells(i int, status string, now time.Time) (Webhook, error)
+}
+
 // Correspondent is a provider whose people can write at length.
 type Correspondent interface {
 	Provider
@@ -51,6 +59,11 @@ type Webhook struct {
 	Path   string
 	Header http.Header
 	Body   []byte
+}
+
+// neverSays is the error of a Teller.
+func neverSays(p Provider, status string) (Webhook, error) {
+	return Webhook{}, fmt.Errorf("%s never says that a message is %q", p.Name(), status)
 }
 
 // Message that a provider was given.

@@ -3,6 +3,7 @@ package providers
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"time"
 
 	"tributary.dev/deploy/mesh"
@@ -57,4 +58,22 @@ func (t *twilio) Taken() (all []Message) {
 		all = append(all, Message{p.To, p.Body})
 	}
 	return all
+}
+
+// Tells implements Teller.
+func (t *twilio) Tells(i int, status string, _ time.Time) (Webhook, error) {
+	said, code := map[string]string{"delivered": "delivered", "read": "read", "failed": "undelivered"}[status], ""
+	if said == "" {
+		return neverSays(t, status)
+	}
+	if status == "failed" {
+		code = "30005" // the number is not known
+	}
+	p := t.Posts()[i]
+	callback, err := url.Parse(p.StatusCallback)
+	if err != nil {
+		return Webhook{}, err
+	}
+	form := standin.TwilioStatus(twilioAccount, p, said, code)
+	return Webhook{callback.RequestURI(), standin.TwilioHeader(twilioToken, p.StatusCallback, form), []byte(form.Encode())}, nil
 }

@@ -67,3 +67,16 @@ func (v *vonage) Taken() (all []Message) {
 	}
 	return all
 }
+
+// Tells implements Teller.
+func (v *vonage) Tells(i int, status string, now time.Time) (Webhook, error) {
+	said, code := map[string]string{"delivered": "delivered", "read": "read", "failed": "undeliverable"}[status], ""
+	if said == "" {
+		return neverSays(v, status)
+	}
+	if status == "failed" {
+		code = "1260" // the number is not known
+	}
+	body := standin.VonageStatus(v.Posts()[i], said, code, now)
+	return Webhook{v.path, standin.VonageHeader(vonageSecret, body, now), body}, nil
+}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"tributary.dev/deploy/mesh"
 	"tributary.dev/deploy/providers"
+	"tributary.dev/libs/channel/standin"
 )
 
 // desk is where the stand-ins are told what to do.
@@ -30,12 +32,26 @@ type order struct {
 	Key      string `json:"key"`
 	Person   int    `json:"person"`
 	Text     string `json:"text"`
+
+	// Message in what was taken, from 0, that is Status now.
+	Message int    `json:"message"`
+	Status  string `json:"status"`
+
+	// Calls that fail from now on: refused with a status, which may ask for a pause in seconds, answered late, or cut off
+	// after they were carried out. 0: none.
+	Calls      int  `json:"calls"`
+	Refuse     int  `json:"refuse"`
+	RetryAfter int  `json:"retry_after"`
+	DelayMS    int  `json:"delay_ms"`
+	HangUp     bool `json:"hang_up"`
 }
 
 func (d *desk) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /connect", d.ordered(d.connect))
 	mux.HandleFunc("POST /say", d.ordered(d.say))
+	mux.HandleFunc("POST /tell", d.ordered(d.tell))
+	mux.HandleFunc("POST /fail", d.ordered(d.fail))
 	mux.HandleFunc("GET /taken", func(w http.ResponseWriter, _ *http.Request) {
 		taken := map[string][]providers.Message{}
 		for _, p := range d.all {
@@ -82,7 +98,51 @@ func (d *desk) say(ctx context.Context, p providers.Provider, o order) (int, any
 		return http.StatusConflict, problem("connect it first")
 	}
 	d.said++
-	hook := p.Says(o.Person, d.said, o.Text, time.Now())
+	return d.send(ctx, p.Says(o.Person, d.said, o.Text, time.Now()))
+}
+
+// tell what became of a message.
+func (d *desk) tell(ctx context.Context, p providers.Provider, o order) (int, any) {
+	teller, ok := p.(providers.Teller)
+	if !ok {
+		return http.StatusConflict, problem(p.Name() + " never says what became of a message")
+	}
+	if o.Message < 0 || o.Message >= len(p.Taken()) {
+		return http.StatusNotFound, problem(fmt.Sprintf("%s has taken %d messages", p.Name(), len(p.Taken())))
+	}
+	hook, err := teller.Tells(o.Message, o.Status, time.Now())
+	if err != nil {
+		return http.StatusConflict, problem(err.Error())
+	}
+	return d.send(ctx, hook)
+}
+
+// fail makes the provider's next calls fail.
+func (d *desk) fail(_ context.Context, p providers.Provider, o order) (int, any) {
+	failing, ok := p.(interface{ Fail(f standin.Fault) })
+	if !ok {
+		return http.StatusConflict, problem("the stand-in of " + p.Name() + " can't be made to fail")
+	}
+	const longest = 10 * time.Minute
+	delay := time.Duration(o.DelayMS) * time.Millisecond
+	if o.Refuse != 0 && (o.Refuse < 400 || o.Refuse > 599) || o.Calls < 0 || o.RetryAfter < 0 || delay < 0 || delay > longest {
+		return http.StatusBadRequest, problem("refuse is a status of 400 to 599, the others are not negative, and delay_ms is ten minutes at most")
+	}
+	failure := standin.Failure{Refuse: o.Refuse, Header: http.Header{}, Delay: delay, HangUp: o.HangUp}
+	if o.RetryAfter > 0 {
+		failure.Header.Set("Retry-After", strconv.Itoa(o.RetryAfter))
+	}
+	failing.Fail(func(n int, _ string) standin.Failure {
+		if n > o.Calls {
+			return standin.Failure{}
+		}
+		return failure
+	})
+	return http.StatusOK, map[string]int{"calls_that_fail": o.Calls}
+}
+
+// send a webhook to the mesh.
+func (d *desk) send(ctx context.Context, hook providers.Webhook) (int, any) {
 	status, err := d.api.Webhook(ctx, hook.Path, hook.Header, hook.Body)
 	if err != nil {
 		return http.StatusBadGateway, problem(err.Error())

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,6 +50,34 @@ func TestTheDeskConnectsAndLetsPeopleWrite(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, answer)
 		require.Contains(t, answer, `"answered":200`)
 		require.Contains(t, <-hooks, "/webhooks/"+p.Channel()+"/")
+	}
+	for _, p := range all {
+		_, tells := p.(providers.Teller)
+		status, answer := ask("/tell", `{"provider":"`+p.Name()+`","status":"delivered"}`)
+		require.Equal(t, map[bool]int{true: http.StatusNotFound, false: http.StatusConflict}[tells], status, answer)
+		status, answer = ask("/fail", `{"provider":"`+p.Name()+`","calls":1,"refuse":429,"retry_after":7}`)
+		require.Equal(t, map[bool]int{true: http.StatusConflict, false: http.StatusOK}[p.Name() == "SMTP"], status, answer)
+	}
+	twilio := all[slices.IndexFunc(all, func(p providers.Provider) bool { return p.Name() == "Twilio" })]
+	send := func() *http.Response {
+		const account = "AC0000000000000000000000000000057a"
+		call, err := http.NewRequestWithContext(t.Context(), http.MethodPost, twilio.Settings()["TRIBUTARY_SMS_TWILIO_URL"]+"/2010-04-01/Accounts/"+account+"/Messages.json",
+			strings.NewReader(url.Values{"To": {"+41790000001"}, "Body": {"Hello"}}.Encode()))
+		require.NoError(t, err)
+		call.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		call.SetBasicAuth(account, twilio.Secret())
+		answer, err := http.DefaultClient.Do(call)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		return answer
+	}
+	refused := send()
+	require.Equal(t, http.StatusTooManyRequests, refused.StatusCode)
+	require.Equal(t, "7", refused.Header.Get("Retry-After"))
+	require.NotEqual(t, http.StatusTooManyRequests, send().StatusCode, "one call, and no more")
+	for _, o := range []string{`"calls":-1`, `"calls":1,"refuse":200`, `"calls":1,"delay_ms":-1`} {
+		status, answer := ask("/fail", `{"provider":"Twilio",`+o+`}`)
+		require.Equal(t, http.StatusBadRequest, status, answer)
 	}
 	for path, body := range map[string]string{"/say": `{"provider":"Pigeon"}`, "/connect": `hello`} {
 		status, _ := ask(path, body)
