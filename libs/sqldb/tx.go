@@ -53,6 +53,15 @@ func (tx *Tx) Queue(ctx context.Context, query string, args []any, scan func(Row
 	return nil
 }
 
+// ForUpdate ends a SELECT whose rows are locked until the transaction ends. SQLite has one writer at a time, and needs
+// no more.
+func (tx *Tx) ForUpdate() string {
+	if tx.pg == nil {
+		return ""
+	}
+	return " FOR UPDATE"
+}
+
 // Query runs a query and calls scan, where there is one, for each of its rows.
 func Query(ctx context.Context, tx *Tx, query string, args []any, scan func(Row) error) error {
 	if err := tx.Queue(ctx, query, args, scan); err != nil {

@@ -146,8 +146,10 @@ func (s *Sending) active(ctx context.Context, tx *sqldb.Tx, connection string) (
 // slots locks the connection's row and gives how many more commands may be outstanding on it. They are counted once the
 // lock is had: each statement sees what was committed before it.
 func (s *Sending) slots(ctx context.Context, tx *sqldb.Tx, connection string) (int, error) {
-	if err := tx.Queue(ctx, `INSERT INTO connection_slots (connection_id) VALUES ($1)
-		ON CONFLICT (connection_id) DO UPDATE SET connection_id = excluded.connection_id`, []any{connection}, nil); err != nil {
+	if err := errors.Join(
+		tx.Queue(ctx, "INSERT INTO connection_slots (connection_id) VALUES ($1) ON CONFLICT (connection_id) DO NOTHING", []any{connection}, nil),
+		tx.Queue(ctx, "SELECT connection_id FROM connection_slots WHERE connection_id = $1"+tx.ForUpdate(), []any{connection}, nil),
+	); err != nil {
 		return 0, err
 	}
 	var taken int

@@ -54,7 +54,7 @@ func LockConversations(ctx context.Context, tx *sqldb.Tx, ids []string) (map[str
 	found := map[string]*Conversation{}
 	for _, chunk := range Chunks(ids) {
 		list, args := sqldb.In(1, chunk)
-		err := sqldb.Query(ctx, tx, `UPDATE conversations SET id = id WHERE id IN (`+list+`) RETURNING `+ConversationColumns, args,
+		err := sqldb.Query(ctx, tx, "SELECT "+ConversationColumns+" FROM conversations WHERE id IN ("+list+") ORDER BY id"+tx.ForUpdate(), args,
 			func(rows sqldb.Row) error {
 				c, err := ScanConversation(rows)
 				found[c.ID] = c
