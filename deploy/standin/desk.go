@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,12 +31,14 @@ type order struct {
 	Key      string `json:"key"`
 	Person   int    `json:"person"`
 	Text     string `json:"text"`
+	Erase    bool   `json:"erase"`
 }
 
 func (d *desk) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /connect", d.ordered(d.connect))
 	mux.HandleFunc("POST /say", d.ordered(d.say))
+	mux.HandleFunc("POST /withdraw", d.ordered(d.withdraw))
 	mux.HandleFunc("GET /taken", func(w http.ResponseWriter, _ *http.Request) {
 		taken := map[string][]providers.Message{}
 		for _, p := range d.all {
@@ -88,6 +91,19 @@ func (d *desk) say(ctx context.Context, p providers.Provider, o order) (int, any
 		return http.StatusBadGateway, problem(err.Error())
 	}
 	return http.StatusOK, map[string]any{"webhook": hook.Path, "answered": status}
+}
+
+func (d *desk) withdraw(ctx context.Context, p providers.Provider, o order) (int, any) {
+	withdrawer, ok := p.(providers.Withdrawer)
+	if !ok {
+		return http.StatusConflict, problem("it tells of no such thing")
+	}
+	hook := withdrawer.Withdraws(o.Erase, time.Now())
+	status, said, err := d.api.Send(ctx, http.MethodPost, hook.Path, hook.Header, bytes.NewReader(hook.Body))
+	if err != nil {
+		return http.StatusBadGateway, problem(err.Error())
+	}
+	return http.StatusOK, map[string]any{"webhook": hook.Path, "answered": status, "said": string(said)}
 }
 
 func problem(detail string) any { return map[string]string{"detail": detail} }

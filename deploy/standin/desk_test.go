@@ -49,6 +49,12 @@ func TestTheDeskConnectsAndLetsPeopleWrite(t *testing.T) {
 		require.Contains(t, answer, `"answered":200`)
 		require.Contains(t, <-hooks, "/webhooks/"+p.Channel()+"/")
 	}
+	status, answer := ask("/withdraw", `{"provider":"Messenger","erase":true}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	require.Contains(t, answer, `"webhook":"/webhooks/messenger/standin?callback=data_deletion"`)
+	require.Equal(t, "/webhooks/messenger/standin", <-hooks)
+	status, _ = ask("/withdraw", `{"provider":"Slack"}`)
+	require.Equal(t, http.StatusConflict, status)
 	for path, body := range map[string]string{"/say": `{"provider":"Pigeon"}`, "/connect": `hello`} {
 		status, _ := ask(path, body)
 		require.Contains(t, []int{http.StatusNotFound, http.StatusBadRequest}, status)

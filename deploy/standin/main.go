@@ -85,6 +85,7 @@ func (d *desk) greet(out io.Writer, url string) {
 # Then, with KEY the mesh's API key, for one of %s:
 curl -s %[2]s/connect -d '{"provider":"%[3]s","key":"'$KEY'"}'          # connects its account
 curl -s %[2]s/say -d '{"provider":"%[3]s","person":1,"text":"Hello"}'   # a person writes: a signed webhook
+curl -s %[2]s/withdraw -d '{"provider":"Messenger","erase":false}'     # who connected it by a link takes the app away; erase: asks for deletion
 curl -s %[2]s/taken                                                  # what the mesh has sent
 `, strings.Join(names, ", "), url, names[0])
 }
