@@ -46,6 +46,15 @@ func (messenger) Says(person, n int, text string, now time.Time) Webhook {
 	return Webhook{"/webhooks/messenger/standin", standin.GraphHeader(metaSecret, body), body}
 }
 
+func (messenger) Withdraws(erase bool, now time.Time) Webhook {
+	callback := "deauthorise"
+	if erase {
+		callback = "data_deletion"
+	}
+	header, body := standin.GraphCallback(metaSecret, standin.GraphUser, now)
+	return Webhook{"/webhooks/messenger/standin?callback=" + callback, header, body}
+}
+
 func (m messenger) Taken() (all []Message) {
 	for _, p := range m.Posts() {
 		all = append(all, Message{p.PSID, p.Text})

@@ -54,6 +54,14 @@ type Correspondent interface {
 	SaysAtLength(person, n int, text string, now time.Time) Webhook
 }
 
+// Withdrawer is a provider that tells when who connected its account by a link takes that back.
+type Withdrawer interface {
+	Provider
+	// Withdraws is its callback: that they have taken the app off their account, or, where erase, that they ask for the deletion
+	// of their data. It is signed.
+	Withdraws(erase bool, now time.Time) Webhook
+}
+
 // Webhook is a request of a provider's, by POST.
 type Webhook struct {
 	Path   string

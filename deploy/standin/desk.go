@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,6 +45,9 @@ type order struct {
 	RetryAfter int  `json:"retry_after"`
 	DelayMS    int  `json:"delay_ms"`
 	HangUp     bool `json:"hang_up"`
+
+	// Erase what was given too, where who connected withdraws.
+	Erase bool `json:"erase"`
 }
 
 func (d *desk) routes() http.Handler {
@@ -52,6 +56,7 @@ func (d *desk) routes() http.Handler {
 	mux.HandleFunc("POST /say", d.ordered(d.say))
 	mux.HandleFunc("POST /tell", d.ordered(d.tell))
 	mux.HandleFunc("POST /fail", d.ordered(d.fail))
+	mux.HandleFunc("POST /withdraw", d.ordered(d.withdraw))
 	mux.HandleFunc("GET /taken", func(w http.ResponseWriter, _ *http.Request) {
 		taken := map[string][]providers.Message{}
 		for _, p := range d.all {
@@ -148,6 +153,20 @@ func (d *desk) send(ctx context.Context, hook providers.Webhook) (int, any) {
 		return http.StatusBadGateway, problem(err.Error())
 	}
 	return http.StatusOK, map[string]any{"webhook": hook.Path, "answered": status}
+}
+
+// withdraw lets who connected the account take that back at the provider.
+func (d *desk) withdraw(ctx context.Context, p providers.Provider, o order) (int, any) {
+	withdrawer, ok := p.(providers.Withdrawer)
+	if !ok {
+		return http.StatusConflict, problem("it tells of no such thing")
+	}
+	hook := withdrawer.Withdraws(o.Erase, time.Now())
+	status, said, err := d.api.Send(ctx, http.MethodPost, hook.Path, hook.Header, bytes.NewReader(hook.Body))
+	if err != nil {
+		return http.StatusBadGateway, problem(err.Error())
+	}
+	return http.StatusOK, map[string]any{"webhook": hook.Path, "answered": status, "said": string(said)}
 }
 
 func problem(detail string) any { return map[string]string{"detail": detail} }

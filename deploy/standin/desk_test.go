@@ -79,6 +79,12 @@ func TestTheDeskConnectsAndLetsPeopleWrite(t *testing.T) {
 		status, answer := ask("/fail", `{"provider":"Twilio",`+o+`}`)
 		require.Equal(t, http.StatusBadRequest, status, answer)
 	}
+	status, answer := ask("/withdraw", `{"provider":"Messenger","erase":true}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	require.Contains(t, answer, `"webhook":"/webhooks/messenger/standin?callback=data_deletion"`)
+	require.Equal(t, "/webhooks/messenger/standin", <-hooks)
+	status, _ = ask("/withdraw", `{"provider":"Slack"}`)
+	require.Equal(t, http.StatusConflict, status)
 	for path, body := range map[string]string{"/say": `{"provider":"Pigeon"}`, "/connect": `hello`} {
 		status, _ := ask(path, body)
 		require.Contains(t, []int{http.StatusNotFound, http.StatusBadRequest}, status)

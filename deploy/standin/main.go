@@ -85,6 +85,7 @@ func (d *desk) greet(out io.Writer, url string) {
 # Then, with KEY the mesh's API key, for one of %s:
 curl -s %[2]s/connect -d '{"provider":"%[3]s","key":"'$KEY'"}'          # connects its account
 curl -s %[2]s/say -d '{"provider":"%[3]s","person":1,"text":"Hello"}'   # a person writes: a signed webhook
+curl -s %[2]s/withdraw -d '{"provider":"Messenger","erase":false}'     # who connected it by a link takes the app away; erase: asks for deletion
 curl -s %[2]s/taken                                                  # what the mesh has sent
 curl -s %[2]s/tell -d '{"provider":"Twilio","message":0,"status":"delivered"}'             # what became of the first of it: delivered, read, failed
 curl -s %[2]s/fail -d '{"provider":"%[3]s","calls":3,"refuse":429,"retry_after":2}'         # the next calls fail; or "delay_ms", "hang_up"

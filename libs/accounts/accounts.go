@@ -162,6 +162,17 @@ func (a *Accounts) ByAccount(externalID string) (*pb.Connection, bool) {
 	return a.Connection(id)
 }
 
+// GrantedBy finds the connections of what a person granted (see channel.Grantor). It looks at all there are: such events
+// are rare.
+func (a *Accounts) GrantedBy(grantor string) (granted []*pb.Connection) {
+	for _, c := range a.connections.All {
+		if grantor != "" && c.GetGrantor() == grantor {
+			granted = append(granted, c)
+		}
+	}
+	return granted
+}
+
 // Opened gives a connection with its credentials; an error when it has none that open.
 func (a *Accounts) Opened(ctx context.Context, c *pb.Connection) (*channel.Connection, error) {
 	credentials, err := a.opened.connection(ctx, c)

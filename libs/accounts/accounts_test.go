@@ -161,6 +161,22 @@ func TestAppsAndConnectionsOfOneChannel(t *testing.T) {
 	})
 }
 
+func TestWhatAPersonGrantedIsFound(t *testing.T) {
+	w := newWorld(t, bustest.Embedded(t))
+	for id, grantor := range map[string]string{"c1": "g", "c2": "", "c3": "g", "c4": "another"} {
+		w.publish(accounts.ConnectionsTopic, id, &pb.Connection{Id: id, Channel: "slack", ExternalId: "T" + id, Grantor: grantor})
+	}
+	a := w.accounts(t.TempDir())
+	w.run(a)
+	w.confirm(a)
+	var ids []string
+	for _, c := range a.GrantedBy("g") {
+		ids = append(ids, c.GetId())
+	}
+	require.ElementsMatch(t, []string{"c1", "c3"}, ids)
+	require.Empty(t, a.GrantedBy(""), "nobody is not everybody whom no provider tells of")
+}
+
 func TestAStartWhileTheBrokerIsAway(t *testing.T) {
 	cluster := bustest.EmbeddedCluster(t)
 	w := newWorld(t, cluster.Open(t))

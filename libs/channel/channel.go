@@ -178,8 +178,10 @@ const (
 // Event is one thing that happened at a provider, before sealing.
 type Event struct {
 	Type Type
-	// Account is the connection's external id; empty where ref names the connection.
+	// Account is the connection's external id; empty where ref names the connection, or Grantor says whose it is.
 	Account string
+	// Grantor makes it an event of each account that a person granted to the app (see the function Grantor).
+	Grantor string
 	// Key is the provider's own id of this event, the same in every redelivery. The event id is made of
 	// it, the connection and IDTime.
 	Key string

@@ -1,8 +1,10 @@
 package channel
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,6 +56,15 @@ func CommandID(messageID string, part, attempt int32) string {
 
 // ContactID is the id of the contact whose smallest subject id this is.
 func ContactID(subjectID string) string { return uuid5("contact", subjectID) }
+
+// Grantor is how a person who granted accounts to an app is known: connect keeps it with the connections, and an adapter
+// names them by it in an event of that person. It is an HMAC under the app's verify token, the one secret that both
+// have to read by: of an id nobody could be told from it, and from other apps' it differs.
+func Grantor(verifyToken, id string) string {
+	mac := hmac.New(sha256.New, []byte(verifyToken))
+	mac.Write(joined([]string{"grantor", id}))
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
 
 func uuid5(fields ...string) string {
 	return uuid.NewSHA1(namespace, joined(fields)).String()

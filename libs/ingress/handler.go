@@ -109,15 +109,20 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 		in.metrics.add(ctx, in.metrics.faults, 1, reason(class))
 	}
 	traced := telemetry.Inject(ctx, nil)
-	items := func(events []channel.Event) (known []item, unknown []channel.Event) {
+	var one [1]*pb.Connection
+	items := func(events []channel.Event, confirmed bool) (known []item, unknown []channel.Event) {
 		for _, e := range events {
-			conn, ok := in.connection(from, e)
-			switch {
-			case !ok:
+			of := in.connections(one[:0], from, e)
+			// That those are all that somebody granted shows only once accounts are confirmed.
+			if len(of) == 0 || e.Grantor != "" && !confirmed {
 				unknown = append(unknown, e)
-			case conn.GetStatus() == pb.ConnectionStatus_CONNECTION_STATUS_DISABLED:
-				in.metrics.add(ctx, in.metrics.unconnected, 1, reason("disabled"))
-			default:
+				continue
+			}
+			for _, conn := range of {
+				if conn.GetStatus() == pb.ConnectionStatus_CONNECTION_STATUS_DISABLED {
+					in.metrics.add(ctx, in.metrics.unconnected, 1, reason("disabled"))
+					continue
+				}
 				known = append(known, item{
 					Workspace: conn.GetWorkspaceId(), Connection: conn.GetId(), Event: legible(e),
 					ReceivedAt: received, SignedAt: actedAt(e, result), Trace: traced,
@@ -126,7 +131,7 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 		}
 		return known, unknown
 	}
-	known, unknown := items(result.Events)
+	known, unknown := items(result.Events, false)
 	if err := in.deliver(ctx, known); err != nil {
 		return err
 	}
@@ -136,7 +141,7 @@ func (in *Ingress) accept(ctx context.Context, from source, result channel.Resul
 	if err := in.confirm(ctx, arrived); err != nil {
 		return err
 	}
-	known, unknown = items(unknown)
+	known, unknown = items(unknown, true)
 	in.metrics.add(ctx, in.metrics.unconnected, len(unknown), reason("unknown"))
 	return in.deliver(ctx, known)
 }
@@ -225,19 +230,30 @@ func (in *Ingress) connectionSource(ctx context.Context, id string) (source, boo
 	return source{}, true, unavailable("secrets")
 }
 
-// connection that an event is of. An account counts only if it was connected through the app whose
-// secret signed: one app's secret says nothing about another's accounts.
-func (in *Ingress) connection(from source, e channel.Event) (*pb.Connection, bool) {
-	if from.connection != nil {
-		return from.connection, true
+// connections appends those that an event is of: its account's, or each that its grantor granted. An account counts
+// only if it was connected through the app whose secret signed: one app's secret says nothing about another's accounts.
+func (in *Ingress) connections(of []*pb.Connection, from source, e channel.Event) []*pb.Connection {
+	switch {
+	case from.connection != nil:
+		return append(of, from.connection)
+	case e.Grantor != "":
+		for _, c := range in.Accounts.GrantedBy(e.Grantor) {
+			if from.connected(c) {
+				of = append(of, c)
+			}
+		}
+		return of
 	}
-	c, ok := in.Accounts.ByAccount(e.Account)
-	if !ok {
-		return nil, false
+	if c, ok := in.Accounts.ByAccount(e.Account); ok && from.connected(c) {
+		of = append(of, c)
 	}
+	return of
+}
+
+// connected tells whether a connection was made through the app.
+func (s source) connected(c *pb.Connection) bool {
 	owners := []string{"", c.GetWorkspaceId()}
-	ours := c.GetAppId() == from.app.GetId() || c.GetAppId() == "" && slices.Contains(owners, from.app.GetWorkspaceId())
-	return c, ours
+	return c.GetAppId() == s.app.GetId() || c.GetAppId() == "" && slices.Contains(owners, s.app.GetWorkspaceId())
 }
 
 // confirm that accounts are known as of arrived.

@@ -25,11 +25,17 @@ import (
 
 // Accounts is what an Ingress asks of accounts.Accounts.
 type Accounts interface {
+	Connections
 	App(name string) (accounts.App, bool)
-	Connection(id string) (*pb.Connection, bool)
-	ByAccount(externalID string) (*pb.Connection, bool)
 	Opened(ctx context.Context, c *pb.Connection) (*channel.Connection, error)
 	Confirm(ctx context.Context, since time.Time) error
+}
+
+// Connections are found by what webhooks name.
+type Connections interface {
+	Connection(id string) (*pb.Connection, bool)
+	ByAccount(externalID string) (*pb.Connection, bool)
+	GrantedBy(grantor string) []*pb.Connection
 }
 
 // Registry is what an Ingress asks of seal.Client.

@@ -446,6 +446,49 @@ func TestAccountsThatAreNotConnected(t *testing.T) {
 	})
 }
 
+// Who granted accounts is named once, and it is an event of each: of every workspace's that is concerned.
+func TestWhatAGrantorDoesIsAnEventOfAllTheyGranted(t *testing.T) {
+	granted := func(id, app string, status pb.ConnectionStatus) *pb.Connection {
+		return &pb.Connection{Id: id, WorkspaceId: "workspace of " + id, ExternalId: "account of " + id, AppId: app, Grantor: "g", Status: status}
+	}
+	const active = pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE
+	withdrawn := channel.Event{Type: channel.TypeRevocation, Grantor: "g", Key: "1", Reason: "deauthorised"}
+
+	m := newMesh(t)
+	m.Accounts.AddConnection(granted("g1", "app-id", active), nil)
+	m.Accounts.AddConnection(granted("g2", "app-id", pb.ConnectionStatus_CONNECTION_STATUS_REAUTHORISE), nil)
+	m.Accounts.AddConnection(granted("others", "another-app", active), nil)
+	m.Accounts.AddConnection(granted("ended", "app-id", pb.ConnectionStatus_CONNECTION_STATUS_DISABLED), nil)
+	m.Accounts.OnConfirm(func() { m.Accounts.AddConnection(granted("new", "app-id", active), nil) })
+	require.Equal(t, http.StatusOK, post(t, m, withdrawn))
+	events := m.Publisher.Events(t)
+	require.Len(t, events, 3, "one that the table had not read yet too, and none of another app's or of what was disconnected")
+	ids := map[string]string{}
+	for _, e := range events {
+		ids[e.GetConnectionId()] = e.GetId()
+		require.Equal(t, "workspace of "+e.GetConnectionId(), e.GetWorkspaceId())
+	}
+	require.Len(t, ids, 3, "each has an id of its own")
+
+	require.Equal(t, http.StatusOK, post(t, m, withdrawn))
+	for _, e := range m.Publisher.Events(t)[3:] {
+		require.Equal(t, ids[e.GetConnectionId()], e.GetId(), "a replay has the same ids")
+	}
+
+	t.Run("who granted nothing is nobody, and answered", func(t *testing.T) {
+		m := newMesh(t)
+		require.Equal(t, http.StatusOK, post(t, m, withdrawn))
+		require.Empty(t, m.Publisher.Messages())
+	})
+	t.Run("what is not confirmed is 503", func(t *testing.T) {
+		m := newMesh(t)
+		m.Accounts.AddConnection(granted("g1", "app-id", active), nil)
+		m.Accounts.SetAway(true)
+		require.Equal(t, http.StatusServiceUnavailable, post(t, m, withdrawn))
+		require.Empty(t, m.Publisher.Messages())
+	})
+}
+
 func TestRefsThatNameAConnection(t *testing.T) {
 	features := byApp
 	features.Ref, features.SignedWith = "connection", []string{"token", "previous_token"}

@@ -227,6 +227,7 @@ func (s *service) openApp(ctx context.Context, channel, id string) (provider.App
 func (s *service) opened(ctx context.Context, r appRow) (provider.App, error) {
 	secrets, err := s.keepers.openApp(ctx, r.channel, r.sealed)
 	return provider.App{
-		ClientID: r.clientID, ClientSecret: secrets.GetClientSecret(), ExternalID: r.externalID, WebhookURL: s.webhook(r.channel, r.name),
+		ClientID: r.clientID, ClientSecret: secrets.GetClientSecret(), ExternalID: r.externalID, VerifyToken: secrets.GetVerifyToken(),
+		WebhookURL: s.webhook(r.channel, r.name),
 	}, err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/channel/standin"
@@ -73,6 +74,70 @@ func TestAFacebookPageIsChosen(t *testing.T) {
 
 		h.as(h.other).delete("/v1/connections/" + c["id"].(string)).is(http.StatusNoContent)
 		require.Empty(t, graph.Subscribed("102"))
+	})
+}
+
+// Who connected Pages takes the app off their account at Facebook: the messenger service says so of each connection that
+// they granted, by what is published of who that is.
+func TestWhoConnectedPagesTakesTheAppAway(t *testing.T) {
+	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
+		h := newInstalling(t, db)
+		mux := http.NewServeMux()
+		standin.NewGraphOAuth(mux, standin.GraphOAuthConfig{
+			AppID: "42", AppSecret: "canary-secret", Pages: []standin.GraphPage{{ID: "101", Name: "Shop"}, {ID: "102", Name: "Café"}},
+		})
+		h.of("messenger", mux)
+		granted := func(page string) string {
+			t.Helper()
+			id, link := h.link("channel", "messenger")
+			o := h.browser()
+			o.open(h.answer(o.leave(link), "allow"))
+			o.post(link, url.Values{"form": {o.find(`name="form" value="([^"]*)"`)}, "account": {page}}).shows(http.StatusOK, "connected")
+			return h.authorisation(id)["connection_id"].(string)
+		}
+		shop, cafe := granted("101"), granted("102")
+		pasted := h.as(h.other).post("/v1/connections", map[string]any{
+			"channel": "messenger", "external_id": "103", "app_id": h.app, "credentials": map[string]any{"page_token": "EAA-canary"}, "check": false,
+		}).is(http.StatusCreated).id()
+		who := channel.Grantor("v", standin.GraphUser)
+		for id, grantor := range map[string]string{shop: who, cafe: who, pasted: ""} {
+			require.Equal(t, grantor, h.record(id).GetGrantor())
+		}
+		raw, err := proto.Marshal(h.record(shop))
+		require.NoError(t, err)
+		require.NotContains(t, string(raw), standin.GraphUser, "the person's id is on no topic")
+		require.NotContains(t, h.as(h.other).get("/v1/connections/"+shop).Body.String(), who)
+
+		takenAway := func(at time.Time, ids ...string) {
+			t.Helper()
+			for _, id := range ids {
+				require.NoError(t, h.hear(t, said(t, id, "deauthorised", at.Truncate(time.Second), false)))
+			}
+		}
+		takenAway(h.s.now().Add(-time.Minute), shop)
+		require.Equal(t, active, h.connection(shop)["status"], "what was done before the tokens were given is about others")
+
+		at := h.s.now().Add(time.Second)
+		takenAway(at, shop, cafe)
+		for _, id := range []string{shop, cafe} {
+			c := h.connection(id)
+			require.Equal(t, revoked, c["status"])
+			require.Equal(t, "deauthorised", c["status_reason"].(map[string]any)["code"])
+			require.Empty(t, h.record(id).GetSealedCredentials())
+			require.Equal(t, who, h.record(id).GetGrantor(), "they may ask for the deletion of their data yet")
+		}
+		require.Equal(t, active, h.connection(pasted)["status"])
+
+		// Connected again, an old word of Meta's does no harm. By a token that was pasted nobody granted it.
+		h.pass(time.Minute)
+		require.Equal(t, shop, granted("101"))
+		takenAway(at, shop)
+		require.Equal(t, active, h.connection(shop)["status"])
+		h.as(h.other).patch("/v1/connections/"+shop, map[string]any{"credentials": map[string]any{"page_token": "EAA-canary"}, "check": false}).is(http.StatusOK)
+		require.Empty(t, h.record(shop).GetGrantor())
+
+		h.as(h.other).delete("/v1/connections/" + cafe).is(http.StatusNoContent)
+		require.Empty(t, h.record(cafe).GetGrantor(), "what is disconnected keeps nothing of who connected it")
 	})
 }
 

@@ -31,20 +31,22 @@ type connectionRow struct {
 	// statusReason and healthReason are words; granted: by OAuth.
 	statusReason, health, healthReason string
 	granted                            bool
-	refresh                            []byte
-	expiresAt, refreshAt               int64
-	checkedAt, checkAt                 int64
+	// grantor is a pseudonym of who granted it; see channel.Grantor.
+	grantor              string
+	refresh              []byte
+	expiresAt, refreshAt int64
+	checkedAt, checkAt   int64
 }
 
 const connectionColumns = `id, workspace_id, channel, external_id, name, status, app_id, settings, sealed_credentials, authorised_at, created_at, updated_at,
-	status_reason, granted, sealed_refresh, expires_at, refresh_at, health, health_reason, checked_at, check_at`
+	status_reason, granted, sealed_refresh, expires_at, refresh_at, health, health_reason, checked_at, check_at, grantor`
 
 func (r *connectionRow) scan(scan func(...any) error) error {
 	var settings string
 	var granted int
 	err := scan(&r.id, &r.workspaceID, &r.channel, &r.externalID, &r.name, &r.status, &r.appID, &settings, &r.sealed,
 		&r.authorisedAt, &r.createdAt, &r.updatedAt,
-		&r.statusReason, &granted, &r.refresh, &r.expiresAt, &r.refreshAt, &r.health, &r.healthReason, &r.checkedAt, &r.checkAt)
+		&r.statusReason, &granted, &r.refresh, &r.expiresAt, &r.refreshAt, &r.health, &r.healthReason, &r.checkedAt, &r.checkAt, &r.grantor)
 	if err != nil {
 		return err
 	}
@@ -63,14 +65,14 @@ func (r *connectionRow) write(ctx context.Context, tx *sqldb.Tx) error {
 		granted = 1
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO connections (`+connectionColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, status = excluded.status, app_id = excluded.app_id, settings = excluded.settings,
 		sealed_credentials = excluded.sealed_credentials, authorised_at = excluded.authorised_at, updated_at = excluded.updated_at,
 		status_reason = excluded.status_reason, granted = excluded.granted, sealed_refresh = excluded.sealed_refresh,
 		expires_at = excluded.expires_at, refresh_at = excluded.refresh_at, health = excluded.health, health_reason = excluded.health_reason,
-		checked_at = excluded.checked_at, check_at = excluded.check_at`,
+		checked_at = excluded.checked_at, check_at = excluded.check_at, grantor = excluded.grantor`,
 		r.id, r.workspaceID, r.channel, r.externalID, r.name, r.status, r.appID, string(settings), r.sealed, r.authorisedAt, r.createdAt, r.updatedAt,
-		r.statusReason, granted, r.refresh, r.expiresAt, r.refreshAt, r.health, r.healthReason, r.checkedAt, r.checkAt)
+		r.statusReason, granted, r.refresh, r.expiresAt, r.refreshAt, r.health, r.healthReason, r.checkedAt, r.checkAt, r.grantor)
 	if err != nil {
 		return err
 	}
@@ -422,7 +424,7 @@ func readConnectionRecord(ctx context.Context, tx *sqldb.Tx, id string) (*pb.Con
 	}
 	return &pb.Connection{
 		Id: r.id, WorkspaceId: r.workspaceID, Channel: r.channel, Name: r.name, ExternalId: r.externalID, Status: statusOf(r.status),
-		AppId: r.appID, Settings: r.settings, SealedCredentials: r.sealed, CreatedAtUs: r.createdAt, UpdatedAtUs: r.updatedAt,
+		AppId: r.appID, Settings: r.settings, SealedCredentials: r.sealed, CreatedAtUs: r.createdAt, UpdatedAtUs: r.updatedAt, Grantor: r.grantor,
 	}, nil
 }
 

@@ -20,12 +20,13 @@ type newAccount struct {
 	sealed, refresh []byte
 	lifetime        time.Duration
 	granted, check  bool
+	grantor         string
 	health          string
 	healthReason    string
 }
 
 func (s *service) sealAccount(ctx context.Context, channel string, a provider.Account) (n newAccount, err error) {
-	n = newAccount{channel: channel, externalID: a.ExternalID, name: a.Name, settings: a.Settings, lifetime: a.Lifetime, health: unknown}
+	n = newAccount{channel: channel, externalID: a.ExternalID, name: a.Name, settings: a.Settings, lifetime: a.Lifetime, grantor: a.Grantor, health: unknown}
 	if n.name == "" {
 		n.name = a.ExternalID
 	}
@@ -66,6 +67,7 @@ func (s *service) upsert(ctx context.Context, tx *sqldb.Tx, n newAccount) (r con
 // renew gives a row credentials, and makes it active.
 func (s *service) renew(r *connectionRow, n newAccount, now time.Time) {
 	r.status, r.statusReason, r.sealed, r.refresh, r.granted = active, "", n.sealed, n.refresh, n.granted
+	r.grantor = n.grantor
 	r.authorisedAt, r.updatedAt = now.UnixMicro(), now.UnixMicro()
 	r.expiresAt, r.refreshAt = 0, 0
 	if n.refresh != nil && n.lifetime > 0 {
@@ -96,8 +98,13 @@ func appFor(ctx context.Context, tx *sqldb.Tx, channel, id string) error {
 	return err
 }
 
-// drop leaves a row without credentials.
+// drop leaves a row without credentials. Who granted them is known for as long as it is not disconnected: a person who
+// takes an app off their account is asked there whether it shall delete their data too, and which comes first nobody
+// says.
 func (r *connectionRow) drop(status, why string, now time.Time) {
+	if status == disabled {
+		r.grantor = ""
+	}
 	r.status, r.statusReason, r.sealed, r.refresh, r.updatedAt = status, why, nil, nil, now.UnixMicro()
 	r.expiresAt, r.refreshAt, r.checkAt, r.checkedAt, r.health, r.healthReason = 0, 0, 0, 0, unknown, ""
 }

@@ -66,6 +66,8 @@ func sentence(code string) string {
 		return "The provider gives no new credentials for the old ones: connect the account again."
 	case "app_uninstalled":
 		return "The app was uninstalled at the provider."
+	case "deauthorised":
+		return "The person who connected the account has taken the app off their own account at the provider."
 	case "tokens_revoked", "token_revoked":
 		return "The credentials were revoked at the provider."
 	case "account_inactive":

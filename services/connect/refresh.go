@@ -93,7 +93,7 @@ func (f *refreshes) keep(ctx context.Context, d due, fresh provider.Account) err
 	if err != nil {
 		return err
 	}
-	n.granted, n.health = d.granted, healthy
+	n.granted, n.grantor, n.health = d.granted, d.grantor, healthy
 	store := func() error {
 		return f.s.db.Tx(ctx, func(tx *sqldb.Tx) error {
 			r, err := lockDue(ctx, tx, d.id)

@@ -101,7 +101,7 @@ func revoke(ctx context.Context, tx *sqldb.Tx, e *pb.ChannelEvent, now time.Time
 // uninstalled tells a person's decision, after which the credentials must go, from credentials that merely
 // do not work.
 func uninstalled(reason string) bool {
-	return reason == "app_uninstalled" || reason == "tokens_revoked"
+	return reason == "app_uninstalled" || reason == "tokens_revoked" || reason == "deauthorised"
 }
 
 // older tells whether an event is about credentials before those of authorisedAt. A provider's time in

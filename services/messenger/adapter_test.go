@@ -2,6 +2,7 @@ package messenger
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,6 +17,8 @@ const (
 	ourApp = "1517776481860111"
 	page   = "682498302938465"
 	ada    = "7311285728960001"
+	// user is the id that our app knows a person by who connected Pages.
+	user = "10220000000000001"
 )
 
 func kit(tb testing.TB) channeltest.Kit {
@@ -28,12 +31,33 @@ func kit(tb testing.TB) channeltest.Kit {
 			if r.Header == nil {
 				r.Header = http.Header{}
 			}
+			if _, ok := callback(r); ok {
+				r.Body = signedForm(r.Body, secret)
+				return
+			}
 			r.Header["X-Hub-Signature-256"] = standin.GraphHeader(secret, r.Body)["X-Hub-Signature-256"]
 		},
+		// Of a callback one field is signed; TestOnlyASignedRequestIsACallback says what may be beside it.
+		Bearer:   func(r *channel.Request) bool { _, ok := callback(r); return ok },
 		AppID:    ourApp,
-		Canaries: []string{"CANARY-messenger", "canary-messenger"},
+		Canaries: []string{"CANARY-messenger", "canary-messenger", user},
 		StandIn:  standIn,
 	}
+}
+
+// signedForm signs the signed_request of a form in place of the signature that it has.
+func signedForm(body []byte, secret string) []byte {
+	head, tail, ok := strings.Cut(string(body), ".")
+	name, _, named := strings.Cut(head, "=")
+	if !ok || !named {
+		return body
+	}
+	encoded, more, others := strings.Cut(tail, "&")
+	signed := name + "=" + standin.GraphSignedRequest(secret, encoded)
+	if others {
+		signed += "&" + more
+	}
+	return []byte(signed)
 }
 
 func standIn(t *testing.T) channeltest.StandIn {

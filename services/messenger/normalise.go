@@ -15,8 +15,11 @@ import (
 // identityKind of people: their ids are scoped to a Page.
 const identityKind = "psid"
 
-// Normalise reads one request: all items of all entries, which may be of several Pages.
+// Normalise reads one request: all items of all entries, which may be of several Pages, or a callback.
 func (a *Adapter) Normalise(r *channel.Request) (channel.Result, error) {
+	if name, ok := callback(r); ok {
+		return called(r, name)
+	}
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if mediaType != "application/json" {
 		return channel.Result{}, errors.New("messenger: content type is not JSON")

@@ -13,8 +13,12 @@ import (
 
 // Verify checks X-Hub-Signature-256, the HMAC-SHA256 of the raw body under the app's secret, against each secret. The
 // SHA-1 header beside it is not looked at
-// (https://developers.facebook.com/docs/messenger-platform/webhooks#validate-payloads).
+// (https://developers.facebook.com/docs/messenger-platform/webhooks#validate-payloads). Callbacks are signed in another
+// way, and have addresses of their own.
 func (a *Adapter) Verify(r *channel.Request, secrets channel.Secrets) error {
+	if name, ok := callback(r); ok {
+		return verifyCallback(r, name, secrets)
+	}
 	signature, ok := strings.CutPrefix(r.Header.Get("X-Hub-Signature-256"), "sha256=")
 	given, err := hex.DecodeString(signature)
 	if !ok || err != nil || len(given) != sha256.Size {
@@ -33,12 +37,16 @@ const maxChallenge = 256
 
 // Challenge answers the GET by which Meta proves that a webhook's address is the app's: who knows the app's verify
 // token gets the challenge back. Any other is refused
-// (https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests).
+// (https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests). The same address
+// tells a person who asked for the deletion of their data how that stands, by the code that Meta gave them.
 func (a *Adapter) Challenge(r *channel.Request, _ channel.Secrets) (channel.Reply, bool, error) {
 	if r.Method != http.MethodGet || r.URL == nil {
 		return channel.Reply{}, false, nil
 	}
 	query := r.URL.Query()
+	if code := query.Get("confirmation"); code != "" {
+		return confirmation(r.VerifyToken, code)
+	}
 	challenge := query.Get("hub.challenge")
 	if query.Get("hub.mode") != "subscribe" || challenge == "" || len(challenge) > maxChallenge {
 		return channel.Reply{}, false, nil

@@ -48,11 +48,11 @@ type Kit struct {
 	New func() channel.Adapter
 	// Features as its channel.yaml declares them.
 	Features channel.Features
-	// Sign signs a request as the provider does, by changing its headers or its URL. It replaces a
-	// signature that is there.
+	// Sign signs a request as the provider does, by changing its headers, its URL, or its body where the signature lies in
+	// that. It replaces a signature that is there.
 	Sign func(r *channel.Request, secret string)
-	// Bearer tells the requests whose provider signs nothing but repeats the secret: that a body was changed can't be told
-	// there. Nil: there are none.
+	// Bearer tells the requests whose provider signs nothing but repeats the secret, or signs a field alone: that something
+	// was added to a body can't be told there. Nil: there are none.
 	Bearer func(r *channel.Request) bool
 	// Samples is the folder of the samples; "testdata" where empty.
 	Samples string

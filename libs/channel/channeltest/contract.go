@@ -98,7 +98,7 @@ func whole(t *testing.T, kit Kit, samples []sample) {
 
 func wholeEvent(t *testing.T, kit Kit, e channel.Event) {
 	assert.NotEmpty(t, e.Key, "Key, by which a redelivery is known")
-	assert.Equal(t, kit.Features.Ref == "connection", e.Account == "", "Account is named where ref names an app, and only there")
+	assert.Equal(t, kit.Features.Ref == "connection", e.Account == "" && e.Grantor == "", "Account, or Grantor, is named where ref names an app, and only there")
 	assert.GreaterOrEqual(t, e.Order, int64(0), "Order")
 	if e.Order != 0 {
 		at := time.UnixMicro(e.Order)

@@ -60,10 +60,7 @@ func arrives(t *testing.T, kit Kit, s sample) []string {
 	m := surroundings(t, kit, s, &log)
 	r := kit.webhook(m, s)
 	require.Equal(t, http.StatusOK, m.Do(r).Code)
-	unsigned := kit.request(s)
-	forged := kit.webhook(m, s)
-	forged.Header, forged.URL = unsigned.Header, unsigned.URL
-	require.Equal(t, http.StatusUnauthorized, m.Do(forged).Code)
+	require.Equal(t, http.StatusUnauthorized, m.Do(overHTTP(kit.request(s))).Code)
 
 	events := published(t, m)
 	for _, msg := range m.Publisher.Messages() {
@@ -119,10 +116,10 @@ func surroundings(t *testing.T, kit Kit, s sample, log *bytes.Buffer) *ingresste
 	}
 	result, _ := normalise(t, kit, kit.New(), kit.signed(s, NewSecret))
 	for _, e := range result.Events {
-		if e.Account != "" {
+		if e.Account+e.Grantor != "" {
 			m.Accounts.AddConnection(&pb.Connection{
-				Id: "connection-" + e.Account, WorkspaceId: "w", Channel: kit.Features.Name, ExternalId: e.Account, AppId: "app",
-				Status: pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE,
+				Id: "connection-" + e.Account + e.Grantor, WorkspaceId: "w", Channel: kit.Features.Name, ExternalId: e.Account, Grantor: e.Grantor,
+				AppId: "app", Status: pb.ConnectionStatus_CONNECTION_STATUS_ACTIVE,
 			}, map[string]string{})
 		}
 		for _, who := range []*channel.Identity{e.Author, e.Contact} {
@@ -139,7 +136,12 @@ func (k Kit) webhook(m *ingresstest.Mesh, s sample) *http.Request {
 	signed := k.request(s)
 	signed.ReceivedAt = m.Clock.Now()
 	k.Sign(signed, NewSecret)
-	r := httptest.NewRequestWithContext(context.Background(), signed.Method, signed.URL.String(), bytes.NewReader(signed.Body))
-	r.Header = signed.Header
+	return overHTTP(signed)
+}
+
+// overHTTP is a request as it comes to an ingress.
+func overHTTP(req *channel.Request) *http.Request {
+	r := httptest.NewRequestWithContext(context.Background(), req.Method, req.URL.String(), bytes.NewReader(req.Body))
+	r.Header = req.Header
 	return r
 }

@@ -3,6 +3,7 @@ package standin
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -253,6 +254,23 @@ func graphMAC(key string, data []byte) string {
 // GraphHeader signs a webhook's body as Meta does.
 func GraphHeader(appSecret string, body []byte) http.Header {
 	return http.Header{"Content-Type": {"application/json"}, "X-Hub-Signature-256": {"sha256=" + graphMAC(appSecret, body)}}
+}
+
+// GraphCallback makes a callback's form about a user, by the id that Facebook Login gives the app.
+func GraphCallback(appSecret, user string, at time.Time) (http.Header, []byte) {
+	payload, err := json.Marshal(map[string]any{"algorithm": "HMAC-SHA256", "expires": at.Add(time.Hour).Unix(), "issued_at": at.Unix(), "user_id": user})
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	form := "signed_request=" + GraphSignedRequest(appSecret, base64.RawURLEncoding.EncodeToString(payload))
+	return http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form)
+}
+
+// GraphSignedRequest signs a payload that is encoded, as Meta does.
+func GraphSignedRequest(appSecret, encoded string) string {
+	mac := hmac.New(sha256.New, []byte(appSecret))
+	mac.Write([]byte(encoded))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)) + "." + encoded
 }
 
 // GraphWebhook makes the body of a webhook about one Page.

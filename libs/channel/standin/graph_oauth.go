@@ -15,7 +15,7 @@ import (
 )
 
 // GraphOAuth stands in for Facebook Login and for what the Graph API tells of a person's Pages: the dialog, tokens
-// short and long, /me/permissions, /me/accounts, and a Page's subscribed_apps. Every call must carry the proof of the
+// short and long, /me, /me/permissions, /me/accounts, and a Page's subscribed_apps. Every call must carry the proof of the
 // app's secret.
 type GraphOAuth struct {
 	mu  sync.Mutex
@@ -52,6 +52,9 @@ const (
 	graphShort = "EAA-canary-short"
 	graphLong  = "EAA-canary-long"
 )
+
+// GraphUser is the id of who logs in, as it is scoped to the app.
+const GraphUser = "10220000000000421"
 
 // NewGraphOAuth registers its routes on a mux, each below a version ("/v25.0/…").
 func NewGraphOAuth(mux *http.ServeMux, cfg GraphOAuthConfig) *GraphOAuth {
@@ -175,6 +178,10 @@ func (g *GraphOAuth) page(token string) (GraphPage, bool) {
 }
 
 func (g *GraphOAuth) me(w http.ResponseWriter, _ *http.Request, token string) {
+	if token == graphLong {
+		answer(w, map[string]any{"id": GraphUser})
+		return
+	}
 	p, ok := g.page(token)
 	if !ok {
 		graphError(w, http.StatusBadRequest, 190)

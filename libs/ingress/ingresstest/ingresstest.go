@@ -202,6 +202,18 @@ func (a *Accounts) ByAccount(externalID string) (*pb.Connection, bool) {
 	return a.find(func(c *pb.Connection) bool { return c.GetExternalId() == externalID })
 }
 
+// GrantedBy implements ingress.Accounts.
+func (a *Accounts) GrantedBy(grantor string) (granted []*pb.Connection) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.records {
+		if c.GetGrantor() == grantor {
+			granted = append(granted, c)
+		}
+	}
+	return granted
+}
+
 func (a *Accounts) find(is func(*pb.Connection) bool) (*pb.Connection, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

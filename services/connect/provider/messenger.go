@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"tributary.dev/libs/channel"
 )
 
 // messenger speaks to Facebook Login and the Graph API
@@ -47,7 +49,8 @@ func (m *messenger) AuthoriseURL(app App, try Attempt) (string, error) {
 }
 
 // Exchange of a code for the Pages that the person manages. The person's own token, short or long, is forgotten: a
-// Page's token that was got by a long-lived one does not expire.
+// Page's token that was got by a long-lived one does not expire. Of the person a pseudonym is kept: when they take the app
+// off their account, or ask for the deletion of their data, Meta names them and no Page.
 func (m *messenger) Exchange(ctx context.Context, app App, try Attempt, answer url.Values) ([]Account, error) {
 	if err := cancelled(answer); err != nil {
 		return nil, err
@@ -63,7 +66,20 @@ func (m *messenger) Exchange(ctx context.Context, app App, try Attempt, answer u
 	if err := m.permitted(ctx, app, person); err != nil {
 		return nil, err
 	}
-	return m.pages(ctx, app, person)
+	accounts, err := m.pages(ctx, app, person)
+	if err != nil || app.VerifyToken == "" {
+		return accounts, err
+	}
+	var user struct{ ID string }
+	if err := m.call(ctx, m.as(app, person, http.MethodGet, "/me", url.Values{"fields": {"id"}}), &user); err != nil {
+		return nil, err
+	}
+	for i := range accounts {
+		if user.ID != "" {
+			accounts[i].Grantor = channel.Grantor(app.VerifyToken, user.ID)
+		}
+	}
+	return accounts, nil
 }
 
 func (m *messenger) token(ctx context.Context, app App, form url.Values) (string, error) {

@@ -16,6 +16,8 @@ type App struct {
 	ClientID, ClientSecret string
 	// ExternalID is the provider's own id of it, where it is known.
 	ExternalID string
+	// VerifyToken is what channel.Grantor takes; empty where the app has none.
+	VerifyToken string
 	// WebhookURL is where the provider sends its events; not absolute where the mesh has no public address.
 	WebhookURL string
 }
@@ -27,6 +29,8 @@ type Account struct {
 	Settings         map[string]string
 	// Credentials that the channel's adapter works with.
 	Credentials map[string]string
+	// Grantor is who granted it, where the provider tells of a person who withdraws all they granted (see channel.Grantor).
+	Grantor string
 	// Refresh buys new credentials, where these end Lifetime after they were given; both are empty where they last.
 	Refresh  string
 	Lifetime time.Duration

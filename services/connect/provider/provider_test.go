@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
+	"tributary.dev/libs/channel"
 	"tributary.dev/libs/channel/standin"
 )
 
@@ -162,6 +163,13 @@ func TestFacebookPages(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, pages, 3, "all pages of the list")
 	require.Equal(t, Account{ExternalID: "102", Name: "Café", Credentials: map[string]string{"page_token": "EAA-canary-page-102"}}, pages[1])
+
+	app.VerifyToken = "v"
+	pages, err = m.Exchange(t.Context(), app, try, asked(t, address, "allow"))
+	require.NoError(t, err)
+	for _, page := range pages {
+		require.Equal(t, channel.Grantor("v", standin.GraphUser), page.Grantor, "who granted it is kept, by a pseudonym")
+	}
 
 	_, err = m.Exchange(t.Context(), app, try, yes)
 	fault(t, err, "100", "", false)

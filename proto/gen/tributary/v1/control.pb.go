@@ -263,8 +263,11 @@ type Connection struct {
 	SealedCredentials []byte `protobuf:"bytes,9,opt,name=sealed_credentials,json=sealedCredentials,proto3" json:"sealed_credentials,omitempty"`
 	CreatedAtUs       int64  `protobuf:"varint,10,opt,name=created_at_us,json=createdAtUs,proto3" json:"created_at_us,omitempty"`
 	UpdatedAtUs       int64  `protobuf:"varint,11,opt,name=updated_at_us,json=updatedAtUs,proto3" json:"updated_at_us,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// A pseudonym of the person at the provider who granted the account to the app, by which events of theirs name all that
+	// they granted; empty where the provider tells of none, and when disconnected.
+	Grantor       string `protobuf:"bytes,12,opt,name=grantor,proto3" json:"grantor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Connection) Reset() {
@@ -372,6 +375,13 @@ func (x *Connection) GetUpdatedAtUs() int64 {
 		return x.UpdatedAtUs
 	}
 	return 0
+}
+
+func (x *Connection) GetGrantor() string {
+	if x != nil {
+		return x.Grantor
+	}
+	return ""
 }
 
 type ConnectionCredentials struct {
@@ -550,7 +560,7 @@ const file_tributary_v1_control_proto_rawDesc = "" +
 	"\rclient_secret\x18\x01 \x01(\tR\fclientSecret\x12%\n" +
 	"\x0esigning_secret\x18\x02 \x01(\tR\rsigningSecret\x126\n" +
 	"\x17previous_signing_secret\x18\x03 \x01(\tR\x15previousSigningSecret\x12!\n" +
-	"\fverify_token\x18\x04 \x01(\tR\vverifyToken\"\xd5\x03\n" +
+	"\fverify_token\x18\x04 \x01(\tR\vverifyToken\"\xef\x03\n" +
 	"\n" +
 	"Connection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
@@ -565,7 +575,8 @@ const file_tributary_v1_control_proto_rawDesc = "" +
 	"\x12sealed_credentials\x18\t \x01(\fR\x11sealedCredentials\x12\"\n" +
 	"\rcreated_at_us\x18\n" +
 	" \x01(\x03R\vcreatedAtUs\x12\"\n" +
-	"\rupdated_at_us\x18\v \x01(\x03R\vupdatedAtUs\x1a;\n" +
+	"\rupdated_at_us\x18\v \x01(\x03R\vupdatedAtUs\x12\x18\n" +
+	"\agrantor\x18\f \x01(\tR\agrantor\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x01\n" +
