@@ -83,6 +83,9 @@ func (d *desk) say(ctx context.Context, p providers.Provider, o order) (int, any
 	}
 	d.said++
 	hook := p.Says(o.Person, d.said, o.Text, time.Now())
+	if shop, ok := p.(providers.Shop); ok {
+		shop.Keep(hook)
+	}
 	status, err := d.api.Webhook(ctx, hook.Path, hook.Header, hook.Body)
 	if err != nil {
 		return http.StatusBadGateway, problem(err.Error())
