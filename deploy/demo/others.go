@@ -16,7 +16,8 @@ import (
 
 // startOthers stands in for the providers that the story does not tell of at length.
 func (s *story) startOthers() error {
-	all, err := providers.Start(&providers.Host{})
+	s.host = &providers.Host{}
+	all, err := providers.Start(s.host)
 	s.others = slices.DeleteFunc(all, func(p providers.Provider) bool {
 		told := p.Name() == "Slack" || p.Name() == "Twilio"
 		if told {
@@ -27,15 +28,39 @@ func (s *story) startOthers() error {
 	return err
 }
 
-// order has a person order something at a shop, and finds it on their contact.
+// order has a person order something at a shop, and finds it on their contact; then it has the shop note something on it.
 func (s *story) order(ctx context.Context, shop providers.Shop) error {
-	const note = "Ring twice, please"
-	hook := shop.Says(1, 1, note, time.Now())
+	const note, ours = "Ring twice, please", "Left with the neighbour"
+	s.host.Public = s.mesh.URL
+	hook := shop.Says(1, 1, note, time.Now().Add(-time.Minute)) // Shopify's times are whole seconds: the change is a later one
+	shop.Keep(hook)
 	delivered := delivery{hook.Path, hook.Body, func([]byte) http.Header { return hook.Header }}
 	if err := s.deliver(ctx, 1, []delivery{delivered, delivered}); err != nil {
 		return err
 	}
-	return mesh.Eventually(ctx, 15*time.Second, func() error {
+	order, err := s.ordered(ctx, shop, note)
+	if err != nil {
+		return err
+	}
+	say("%-10s  in: order %s of %s %s, sent twice, there once, on the contact with its number", shop.Name(),
+		order.Text("number"), order.Text("currency"), order.Text("total"))
+	at := "/v1/connections/" + order.Text("connection_id")
+	if _, err := s.api.Call(ctx, http.MethodPut, at+"/orders/"+order.Text("id")+"/note", mesh.Object{"text": ours}, http.StatusOK); err != nil {
+		return err
+	}
+	if _, err := s.api.Call(ctx, http.MethodPut, at+"/customers/"+order.Text("customer_id")+"/tags", mesh.Object{"tags": []string{"regular"}}, http.StatusOK); err != nil {
+		return err
+	}
+	if _, err := s.ordered(ctx, shop, ours); err != nil {
+		return err
+	}
+	say("%-10s  out: the order's note and its customer's tags; the shop told of the note", shop.Name())
+	return nil
+}
+
+// ordered is the one order of a person's contact, once it has the note.
+func (s *story) ordered(ctx context.Context, shop providers.Shop, note string) (order mesh.Object, err error) {
+	err = mesh.Eventually(ctx, 15*time.Second, func() error {
 		query := url.Values{"identity_kind": {"phone"}, "identity": {shop.Phone(1)}}
 		found, err := s.api.Call(ctx, http.MethodGet, "/v1/contacts?"+query.Encode(), nil, http.StatusOK)
 		if err != nil || len(found.List("items")) != 1 {
@@ -49,10 +74,10 @@ func (s *story) order(ctx context.Context, shop providers.Shop) error {
 		if len(items) != 1 || items[0].Text("note") != note || items[0].Text("total") == "" {
 			return fmt.Errorf("the contact's orders are %v", items)
 		}
-		say("%-10s  in: order %s of %s %s, sent twice, there once, on the contact with its number", shop.Name(),
-			items[0].Text("number"), items[0].Text("currency"), items[0].Text("total"))
+		order = items[0]
 		return nil
 	})
+	return order, err
 }
 
 // elsewhere lets a person write over each of the other channels, and answers.

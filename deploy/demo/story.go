@@ -30,6 +30,7 @@ type story struct {
 	slack  *standin.Slack
 	twilio *standin.Twilio
 	others []providers.Provider
+	host   *providers.Host // of the others
 	data   string
 	began  time.Time
 

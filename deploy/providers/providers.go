@@ -33,10 +33,13 @@ type Provider interface {
 }
 
 // Shop is a provider over which nobody is written to. What its people say is the note of an order, under the number that
-// Phone gives.
+// Phone gives; Taken are notes of orders and tags of customers that were set.
 type Shop interface {
 	Provider
 	Phone(person int) string
+	// Keep has the shop have the order that Says told of, so that its note and its customer's tags can be set. The shop
+	// tells the mesh of each such change.
+	Keep(said Webhook)
 }
 
 // Teller is a provider that tells what became of a message.

@@ -103,7 +103,11 @@ func (d *desk) say(ctx context.Context, p providers.Provider, o order) (int, any
 		return http.StatusConflict, problem("connect it first")
 	}
 	d.said++
-	return d.send(ctx, p.Says(o.Person, d.said, o.Text, time.Now()))
+	hook := p.Says(o.Person, d.said, o.Text, time.Now())
+	if shop, ok := p.(providers.Shop); ok {
+		shop.Keep(hook)
+	}
+	return d.send(ctx, hook)
 }
 
 // tell what became of a message.

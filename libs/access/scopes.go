@@ -22,6 +22,8 @@ const (
 	MembersWrite       = "members:write"
 	PrivacyRead        = "privacy:read"
 	PrivacyWrite       = "privacy:write"
+	// CommerceWrite sets what a shop keeps of an order or a customer.
+	CommerceWrite = "commerce:write"
 	// LettersOpen opens records that could not be handled.
 	LettersOpen = "letters:open"
 	// WorkspacesWrite makes workspaces, and is the operator's alone.
@@ -35,10 +37,10 @@ const (
 	Agent = "agent"
 )
 
-// RoleScopes are the scopes that a role implies: an agent talks to people, an admin also runs accounts and
-// apps, an owner also decides who may call and what becomes of people's data. Nil for an unknown role.
+// RoleScopes are the scopes that a role implies: an agent talks to people and keeps notes on their
+// orders, an admin also runs accounts and apps, an owner also decides who may call and what becomes of people's data. Nil for an unknown role.
 func RoleScopes(role string) []string {
-	agent := []string{ConversationsRead, ConversationsWrite, ContactsRead, ConnectionsRead, MembersRead}
+	agent := []string{ConversationsRead, ConversationsWrite, ContactsRead, CommerceWrite, ConnectionsRead, MembersRead}
 	admin := append(slices.Clone(agent), ConnectionsWrite, AppsRead, AppsWrite, KeysRead, PrivacyRead)
 	switch role {
 	case Agent:

@@ -18,5 +18,6 @@
 //     so its conversations.
 //   - What a provider says of credentials (revoked, invalid) only counts for the credentials it could have
 //     meant: those given before. Events may come in any order and any number of times.
+//   - What is set at a shop is stored nowhere here, and asked of it once, within a deadline.
 //   - What belongs to another workspace is 404.
 package connect

@@ -221,6 +221,8 @@ func (s *service) routes() []app.Route {
 		route("DELETE /v1/connections/{id}", endpointx.JSON(remove(access.ConnectionsWrite), s.disconnect)),
 		route("POST /v1/connections/authorisations", endpointx.JSON(create(access.ConnectionsWrite), s.authorise)),
 		route("GET /v1/connections/authorisations/{id}", endpointx.JSON(read(access.ConnectionsRead), s.getAuthorisation)),
+		route("PUT /v1/connections/{id}/orders/{order_id}/note", endpointx.JSON(change(access.CommerceWrite), s.setOrderNote)),
+		route("PUT /v1/connections/{id}/customers/{customer_id}/tags", endpointx.JSON(change(access.CommerceWrite), s.setCustomerTags)),
 		public("GET /connect/{link}", s.linkPage),
 		public("POST /connect/{link}", s.linkForm),
 		public("GET /connect/callback/{channel}", s.callback),

@@ -7,12 +7,15 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // Shopify stands in for one shop's REST Admin API: orders and their notes, customers and their tags, pages, and the
@@ -28,8 +31,14 @@ type Shopify struct {
 	// bucket is how full the leaky bucket was at a time.
 	bucket float64
 	leaked time.Time
+	// granted are the scopes of its tokens; nil: all.
+	granted []string
+	telling sync.WaitGroup
+	closed  bool
 	// Now is the shop's time.
 	Now func() time.Time
+	// Changed is given, after a call that changed an order or a customer, the webhook that tells of it.
+	Changed func(topic string, body []byte)
 }
 
 // ShopifyObject is an order or a customer as its JSON says it; numbers are json.Number, so that ids stay whole.
@@ -44,11 +53,11 @@ const (
 // NewShopify starts one on address, for one shop (its myshopify.com domain).
 func NewShopify(address, shop, accessToken string) (*Shopify, error) {
 	s := &Shopify{server: newServer(), shop: shop, token: accessToken, Now: time.Now}
-	s.mux.HandleFunc("GET /admin/api/{version}/orders.json", s.call("orders.list", s.list))
-	s.mux.HandleFunc("GET /admin/api/{version}/orders/{file}", s.call("orders.get", s.get(&s.orders, "order")))
-	s.mux.HandleFunc("PUT /admin/api/{version}/orders/{file}", s.call("orders.update", s.update(&s.orders, "order", "note", "tags")))
-	s.mux.HandleFunc("GET /admin/api/{version}/customers/{file}", s.call("customers.get", s.get(&s.customers, "customer")))
-	s.mux.HandleFunc("PUT /admin/api/{version}/customers/{file}", s.call("customers.update", s.update(&s.customers, "customer", "note", "tags")))
+	s.mux.HandleFunc("GET /admin/api/{version}/orders.json", s.call("orders.list", "read_orders", s.list))
+	s.mux.HandleFunc("GET /admin/api/{version}/orders/{file}", s.call("orders.get", "read_orders", s.get(&s.orders, "order")))
+	s.mux.HandleFunc("PUT /admin/api/{version}/orders/{file}", s.call("orders.update", "write_orders", s.update(&s.orders, "order", "orders/updated")))
+	s.mux.HandleFunc("GET /admin/api/{version}/customers/{file}", s.call("customers.get", "read_customers", s.get(&s.customers, "customer")))
+	s.mux.HandleFunc("PUT /admin/api/{version}/customers/{file}", s.call("customers.update", "write_customers", s.update(&s.customers, "customer", "customers/update")))
 	return s, s.start(address)
 }
 
@@ -56,6 +65,23 @@ func NewShopify(address, shop, accessToken string) (*Shopify, error) {
 func (s *Shopify) Install(clientID, clientSecret string) {
 	s.OAuth = NewShopifyOAuth(s.mux, ShopifyOAuthConfig{ClientID: clientID, ClientSecret: clientSecret, Shop: s.shop})
 	s.OAuth.tokens[s.token] = true
+}
+
+// Grant has tokens of these scopes alone.
+func (s *Shopify) Grant(scopes ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.granted = append([]string{}, scopes...)
+}
+
+// Close ends the server, once all was told that changed.
+func (s *Shopify) Close() error {
+	err := s.server.Close()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.telling.Wait()
+	return err
 }
 
 // ReadShopifyObject reads the JSON of an order or a customer.
@@ -90,8 +116,25 @@ func (o ShopifyObject) updated() time.Time {
 	return t
 }
 
-// call is one authorised call that the shop's limit lets through.
-func (s *Shopify) call(method string, do func(w http.ResponseWriter, r *http.Request) (int, any)) http.HandlerFunc {
+// Order is one that the shop has; nil where it has none.
+func (s *Shopify) Order(id string) ShopifyObject { return s.find(&s.orders, id) }
+
+// Customer is one that the shop has; nil where it has none.
+func (s *Shopify) Customer(id string) ShopifyObject { return s.find(&s.customers, id) }
+
+func (s *Shopify) find(of *[]ShopifyObject, id string) ShopifyObject {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range *of {
+		if o.id() == id {
+			return o
+		}
+	}
+	return nil
+}
+
+// call is one authorised call, of a token with the scope, that the shop's limit lets through.
+func (s *Shopify) call(method, scope string, do func(w http.ResponseWriter, r *http.Request) (int, any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if token := r.Header.Get("X-Shopify-Access-Token"); token != s.token && !s.OAuth.Alive(token) {
 			w.Header().Set("Content-Type", "application/json")
@@ -100,6 +143,15 @@ func (s *Shopify) call(method string, do func(w http.ResponseWriter, r *http.Req
 			return
 		}
 		if !s.taken(w) {
+			return
+		}
+		s.mu.Lock()
+		allowed := s.granted == nil || slices.Contains(s.granted, scope)
+		s.mu.Unlock()
+		if !allowed {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = fmt.Fprintf(w, `{"errors":"[API] This action requires merchant approval for %s scope."}`, scope)
 			return
 		}
 		s.carry(w, r, method, func() (int, any) { return do(w, r) })
@@ -191,36 +243,67 @@ func (s *Shopify) get(of *[]ShopifyObject, kind string) func(http.ResponseWriter
 	}
 }
 
-// update sets the fields that it knows, and when that was.
-func (s *Shopify) update(of *[]ShopifyObject, kind string, fields ...string) func(http.ResponseWriter, *http.Request) (int, any) {
+// What Shopify takes (https://shopify.dev/docs/api/admin-rest/latest/resources/customer;
+// https://shopify.dev/changelog/note-length-is-now-validated-5000-char).
+const (
+	shopifyNote = 5000
+	shopifyTags = 250
+	shopifyTag  = 255
+)
+
+// update sets note and tags, and when that was.
+func (s *Shopify) update(of *[]ShopifyObject, kind, topic string) func(http.ResponseWriter, *http.Request) (int, any) {
 	return func(_ http.ResponseWriter, r *http.Request) (int, any) {
-		var asked map[string]ShopifyObject
-		d := json.NewDecoder(r.Body)
-		d.UseNumber()
-		if d.Decode(&asked) != nil || asked[kind] == nil {
+		var asked map[string]struct{ Note, Tags *string }
+		if json.NewDecoder(r.Body).Decode(&asked) != nil || asked[kind].Note == nil && asked[kind].Tags == nil {
 			return http.StatusBadRequest, map[string]any{"errors": map[string]string{kind: "Required parameter missing or invalid"}}
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for i, o := range *of {
-			if o.id()+".json" != r.PathValue("file") {
-				continue
-			}
-			changed := ShopifyObject{}
-			for name, value := range o {
-				changed[name] = value
-			}
-			for _, name := range fields {
-				if value, given := asked[kind][name]; given {
-					changed[name] = value
-				}
-			}
-			changed["updated_at"] = s.Now().UTC().Format(time.RFC3339)
-			(*of)[i] = changed
-			return http.StatusOK, map[string]any{kind: changed}
+		i := slices.IndexFunc(*of, func(o ShopifyObject) bool { return o.id()+".json" == r.PathValue("file") })
+		if i < 0 {
+			return http.StatusNotFound, map[string]any{"errors": "Not Found"}
 		}
-		return http.StatusNotFound, map[string]any{"errors": "Not Found"}
+		changed := maps.Clone((*of)[i])
+		if note := asked[kind].Note; note != nil {
+			if utf8.RuneCountInString(*note) > shopifyNote {
+				return http.StatusUnprocessableEntity, map[string]any{"errors": map[string][]string{"note": {"is too long (maximum is 5000 characters)"}}}
+			}
+			changed["note"] = *note
+		}
+		if tags := asked[kind].Tags; tags != nil {
+			kept := shopifyTagsOf(*tags)
+			if len(kept) > shopifyTags || slices.ContainsFunc(kept, func(t string) bool { return utf8.RuneCountInString(t) > shopifyTag }) {
+				return http.StatusUnprocessableEntity, map[string]any{"errors": map[string][]string{"tags": {"is invalid"}}}
+			}
+			changed["tags"] = strings.Join(kept, ", ")
+		}
+		changed["updated_at"] = s.Now().UTC().Format(time.RFC3339)
+		(*of)[i] = changed
+		s.tell(topic, changed)
+		return http.StatusOK, map[string]any{kind: changed}
 	}
+}
+
+// shopifyTagsOf are the tags of a text as Shopify keeps them: in order, each once, whatever its case.
+func shopifyTagsOf(text string) (kept []string) {
+	for tag := range strings.SplitSeq(text, ",") {
+		tag = strings.TrimSpace(tag)
+		if tag != "" && !slices.ContainsFunc(kept, func(other string) bool { return strings.EqualFold(other, tag) }) {
+			kept = append(kept, tag)
+		}
+	}
+	slices.Sort(kept)
+	return kept
+}
+
+// tell gives Changed what changed, under s.mu; the call that did it is not kept waiting.
+func (s *Shopify) tell(topic string, what ShopifyObject) {
+	if s.Changed == nil || s.closed {
+		return
+	}
+	body, _ := json.Marshal(what) // it was JSON
+	s.telling.Go(func() { s.Changed(topic, body) })
 }
 
 // ShopifySignature is the X-Shopify-Hmac-SHA256 of a body.

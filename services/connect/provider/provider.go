@@ -73,6 +73,16 @@ type Refresher interface {
 	Refresh(ctx context.Context, app App, a Account) (Account, error)
 }
 
+// Shop is a provider whose accounts have orders and customers. Each call sets the whole of one field, may be repeated, and
+// gives what the shop then has. Of faults "http_404" says that it has no such order or customer, "scope_missing" that its
+// owner has not granted the change.
+type Shop interface {
+	// SetOrderNote sets an order's note; "" takes it away.
+	SetOrderNote(ctx context.Context, app App, a Account, order uint64, note string) (string, error)
+	// SetCustomerTags sets a customer's tags; none may have a comma.
+	SetCustomerTags(ctx context.Context, app App, a Account, customer uint64, tags []string) ([]string, error)
+}
+
 // Fault is a provider's refusal.
 type Fault struct {
 	// Code is a word of the provider's vocabulary, or of ours.
@@ -81,6 +91,8 @@ type Fault struct {
 	Field string
 	// Void: the provider does not take the credentials, and won't without their owner.
 	Void bool
+	// RetryAfter is how long the provider asks to be left alone; 0: it does not say.
+	RetryAfter time.Duration
 }
 
 func (f *Fault) Error() string { return "provider: " + f.Code }
@@ -111,6 +123,15 @@ func Wrong(err error) string {
 		return f.Field
 	}
 	return ""
+}
+
+// RetryAfter is how long a provider that said err asks to be left alone; 0: it does not say.
+func RetryAfter(err error) time.Duration {
+	var f *Fault
+	if errors.As(err, &f) {
+		return f.RetryAfter
+	}
+	return 0
 }
 
 // Config says where providers lie. Those that an adapter calls too have the adapter's setting, so that whoever stands
@@ -211,7 +232,7 @@ func New(cfg Config, client *http.Client, allowed []netip.Prefix) (*Providers, e
 }
 
 // Of is the provider of a channel's connection with these settings; nil where there is none here. It may be a Checker,
-// an Authoriser and a Refresher.
+// an Authoriser, a Refresher and a Shop.
 func (p *Providers) Of(channel string, settings map[string]string) any {
 	if chosen := settings["provider"]; chosen != "" {
 		if one, ok := p.all[channel+"/"+chosen]; ok {

@@ -353,3 +353,69 @@ func TestPostmarkServers(t *testing.T) {
 func TestAChannelWithoutAFileIsLeftAlone(t *testing.T) {
 	require.Nil(t, made(t, http.NotFoundHandler()).Of("pigeon", nil))
 }
+
+// Of what is set, that alone is sent: an order has amounts, and addresses, that nobody asked to change.
+func TestNotesAndTagsAreSentAlone(t *testing.T) {
+	var asked []string
+	s := made(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = append(asked, r.Method+" "+r.URL.Path+" "+string(body))
+		if strings.Contains(r.URL.Path, "/customers/") {
+			_, _ = io.WriteString(w, `{"customer":{"id":9223372036854775807,"tags":" a, Été,b ,","total_spent":"1.10"}}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"order":{"id":18446744073709551615,"note":null,"total_price":"1.10"}}`)
+	})).Of("shopify", nil).(Shop)
+	a := Account{ExternalID: "acme.myshopify.com", Credentials: map[string]string{"access_token": "shpat"}}
+	note, err := s.SetOrderNote(t.Context(), App{}, a, 18446744073709551615, "")
+	require.NoError(t, err)
+	require.Empty(t, note)
+	tags, err := s.SetCustomerTags(t.Context(), App{}, a, 9223372036854775807, []string{"a", "b & c"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "Été", "b"}, tags, "what the shop says, not what was asked for")
+	_, err = s.SetCustomerTags(t.Context(), App{}, a, 9223372036854775807, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		`PUT /admin/api/2026-10/orders/18446744073709551615.json {"order":{"id":18446744073709551615,"note":""}}`,
+		`PUT /admin/api/2026-10/customers/9223372036854775807.json {"customer":{"id":9223372036854775807,"tags":"a, b \u0026 c"}}`,
+		`PUT /admin/api/2026-10/customers/9223372036854775807.json {"customer":{"id":9223372036854775807,"tags":""}}`,
+	}, asked)
+	_, err = s.SetOrderNote(t.Context(), App{}, a, 1, "x")
+	fault(t, err, "unreadable_answer", "", false)
+}
+
+func TestWhyAShopDoesNotSetSomething(t *testing.T) {
+	for name, test := range map[string]struct {
+		status int
+		body   string
+		code   string
+		void   bool
+		after  time.Duration
+	}{
+		"unknown":            {404, `{"errors":"Not Found"}`, "http_404", false, 0},
+		"refused":            {422, `{"errors":{"note":["canary is too long"]}}`, "http_422", false, 0},
+		"no scope":           {403, `{"errors":"[API] This action requires merchant approval for write_orders scope."}`, "scope_missing", false, 0},
+		"no approval":        {403, `{"errors":"[API] This app is not approved to access REST endpoints with protected customer data."}`, "http_403", false, 0},
+		"no such token":      {401, `{"errors":"[API] Invalid API key or access token"}`, "http_401", true, 0},
+		"too often":          {429, `{"errors":"Exceeded 2 calls per second for api client."}`, "http_429", false, 2 * time.Second},
+		"away":               {502, `<html>canary</html>`, "http_502", false, 0},
+		"another's 404":      {404, `<html>canary</html>`, "unreadable_answer", false, 0},
+		"nothing to read":    {200, `<html>canary</html>`, "unreadable_answer", false, 0},
+		"an order of others": {200, `{"order":{"id":2,"note":"canary"}}`, "unreadable_answer", false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := made(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", "2.0")
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, test.body)
+			})).Of("shopify", nil).(Shop)
+			_, err := s.SetOrderNote(t.Context(), App{}, Account{ExternalID: "acme.myshopify.com"}, 1, "canary")
+			field := ""
+			if test.void {
+				field = "credentials/access_token"
+			}
+			fault(t, err, test.code, field, test.void)
+			require.Equal(t, test.after, RetryAfter(err))
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -164,6 +165,48 @@ func (s *shopify) Revoke(ctx context.Context, app App, a Account) error {
 	return done(err)
 }
 
+// SetOrderNote sends the note alone. The library's own Order leaves out an empty one, and has zeros that are sent
+// (https://shopify.dev/docs/api/admin-rest/latest/resources/order).
+func (s *shopify) SetOrderNote(ctx context.Context, app App, a Account, order uint64, note string) (string, error) {
+	type noted struct {
+		ID   uint64 `json:"id"`
+		Note string `json:"note"`
+	}
+	var has struct{ Order noted }
+	ask := map[string]noted{"order": {order, note}}
+	if err := s.client(ctx, app, a).Put(fmt.Sprintf("orders/%d.json", order), ask, &has); err != nil {
+		return "", shopError(err)
+	}
+	if has.Order.ID != order {
+		return "", &Fault{Code: "unreadable_answer"}
+	}
+	return has.Order.Note, nil
+}
+
+// SetCustomerTags sends the tags alone, as the one text that Shopify keeps them in
+// (https://shopify.dev/docs/api/admin-rest/latest/resources/customer).
+func (s *shopify) SetCustomerTags(ctx context.Context, app App, a Account, customer uint64, tags []string) ([]string, error) {
+	type tagged struct {
+		ID   uint64 `json:"id"`
+		Tags string `json:"tags"`
+	}
+	var has struct{ Customer tagged }
+	ask := map[string]tagged{"customer": {customer, strings.Join(tags, ", ")}}
+	if err := s.client(ctx, app, a).Put(fmt.Sprintf("customers/%d.json", customer), ask, &has); err != nil {
+		return nil, shopError(err)
+	}
+	if has.Customer.ID != customer {
+		return nil, &Fault{Code: "unreadable_answer"}
+	}
+	kept := []string{}
+	for tag := range strings.SplitSeq(has.Customer.Tags, ",") {
+		if tag = strings.TrimSpace(tag); tag != "" {
+			kept = append(kept, tag)
+		}
+	}
+	return kept, nil
+}
+
 func (s *shopify) at(shop string) string { return strings.ReplaceAll(s.url, "{shop}", shop) }
 
 // client has ctx's end, which the library has no place for, and goes where the shop, or its stand-in, is.
@@ -210,12 +253,19 @@ func (s *shopify) call(ctx context.Context, r request, out any) error {
 func shopError(err error) error {
 	var limited goshopify.RateLimitError
 	var refused goshopify.ResponseError
+	var unread goshopify.ResponseDecodingError
 	var network *url.Error
 	switch {
 	case errors.As(err, &limited):
-		return statusFault(http.StatusTooManyRequests)
+		f := statusFault(http.StatusTooManyRequests)
+		f.RetryAfter = time.Duration(limited.RetryAfter) * time.Second
+		return f
+	case errors.As(err, &refused) && refused.Status == http.StatusForbidden && strings.Contains(refused.Message, "merchant approval"):
+		return &Fault{Code: "scope_missing"} // "… requires merchant approval for write_orders scope"; other apps are told other things
 	case errors.As(err, &refused):
 		return shopRefusal(refused.Status, "")
+	case errors.As(err, &unread) && unread.Status/100 == 5:
+		return statusFault(unread.Status) // what stands before Shopify speaks HTML
 	case err == nil, errors.As(err, &network):
 		return err
 	}
