@@ -76,7 +76,8 @@ type Listener interface {
 	Listen(ctx context.Context, inlet Inlet) error
 }
 
-// Poller asks the provider for what a webhook may have failed to tell. Events that both tell have the same Key.
+// Poller asks the provider for what a webhook may have failed to tell. Events that both tell have the same Key, or are states of
+// which the newest counts.
 type Poller interface {
 	// Poll asks for what changed since a time, a page at most. next is the time to go on from; more: at once.
 	Poll(ctx context.Context, conn *Connection, since time.Time) (result Result, next time.Time, more bool, err error)

@@ -58,6 +58,7 @@ type Adapter struct {
 	http *http.Client
 	// wait for a while or until the context ends.
 	wait func(ctx context.Context, d time.Duration)
+	now  func() time.Time
 }
 
 var (
@@ -70,7 +71,7 @@ var (
 func New(cfg Config, client *http.Client) *Adapter {
 	direct := *client
 	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Adapter{cfg: cfg, http: &direct, wait: wait}
+	return &Adapter{cfg: cfg, http: &direct, wait: wait, now: time.Now}
 }
 
 // Name is the channel's name.

@@ -37,7 +37,9 @@ type normaliser struct {
 	// triggered is when Shopify says that it happened, delivery which event it is: both in headers that nobody signed.
 	triggered time.Time
 	delivery  string
-	result    channel.Result
+	// polled is when a poll asked.
+	polled time.Time
+	result channel.Result
 }
 
 func (n *normaliser) webhook(body []byte) error {
@@ -114,6 +116,7 @@ func (n *normaliser) object(s state, who party) {
 		n.fault(s.Kind + ".time")
 		return
 	}
+	s.order += n.seen(s.order)
 	s.CustomerID, s.APIVersion = who.customer, n.version
 	named := who.identities(n.shop)
 	if len(named) == 0 {
@@ -140,6 +143,7 @@ func (n *normaliser) customer(c *customer) {
 		n.fault("customer")
 		return
 	}
+	at += n.seen(at)
 	who := partyOf("", "", "", *c)
 	for _, named := range who.identities(n.shop) {
 		n.add(channel.Event{
@@ -147,6 +151,28 @@ func (n *normaliser) customer(c *customer) {
 			IDTime: time.UnixMicro(at).UTC(), Author: &named, Profile: who.profile(named.Kind),
 		})
 	}
+}
+
+// seen is what a state's place has beyond what placed gives: when Shopify told of it, within the second that it is of. What
+// it told of later is the second's last. A poll that asked too soon after, by a clock that is not Shopify's, may have seen
+// what was not the last; another asks again.
+func (n *normaliser) seen(order int64) int64 {
+	const second, soon = int64(time.Second / time.Microsecond), 10 * time.Second
+	if order%second%moments != 0 { // a time with a fraction
+		return 0
+	}
+	began := time.UnixMicro(order - order%second)
+	if !n.polled.IsZero() {
+		if n.polled.Sub(began) < soon {
+			return 0
+		}
+		return moments - 1
+	}
+	if n.triggered.IsZero() {
+		return 0
+	}
+	after := min(max(n.triggered.Sub(began), 0), time.Second)
+	return int64(after * (moments - 1) / time.Second)
 }
 
 // privacyRequest is what customers/data_request, customers/redact and shop/redact carry

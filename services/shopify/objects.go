@@ -117,16 +117,16 @@ func (o *order) state() state {
 		FinancialStatus: string(o.FinancialStatus), FulfilmentStatus: string(o.FulfillmentStatus), Note: string(o.Note),
 		Tags: tags(o.Tags), URL: string(o.StatusURL), Lines: lines(o.Lines), CreatedAt: o.CreatedAt.Time, UpdatedAt: o.UpdatedAt.Time,
 	}}
-	ended := 0
+	ended := step{0, 3}
 	switch {
 	case !o.CancelledAt.IsZero():
-		s.Status, ended = "cancelled", 2
+		s.Status, ended.at = "cancelled", 2
 	case !o.ClosedAt.IsZero():
-		s.Status, ended = "closed", 1
+		s.Status, ended.at = "closed", 1
 	}
 	s.price(o.TotalPrice, o.Currency)
 	s.order = placed(o.UpdatedAt.Time, ended, rank(o.FinancialStatus, "pending", "authorized", "partially_paid", "paid", "partially_refunded", "refunded", "voided"),
-		rank(o.FulfillmentStatus, "partial", "fulfilled", "restocked"), len(o.Refunds)+len(o.Fulfillments))
+		rank(o.FulfillmentStatus, "partial", "fulfilled", "restocked"), several(len(o.Refunds)+len(o.Fulfillments)))
 	return s
 }
 
@@ -135,9 +135,9 @@ func (c *checkout) state() state {
 		Kind: "checkout", ID: string(c.ID), Number: string(c.Name), Status: "open", Note: string(c.Note), URL: string(c.URL),
 		Lines: lines(c.Lines), CreatedAt: c.CreatedAt.Time, UpdatedAt: c.UpdatedAt.Time,
 	}}
-	ended := 0
+	ended := step{0, 2}
 	if !c.CompletedAt.IsZero() || !c.ClosedAt.IsZero() {
-		s.Status, ended = "closed", 1
+		s.Status, ended.at = "closed", 1
 	}
 	s.price(c.TotalPrice, c.Currency)
 	s.order = placed(c.UpdatedAt.Time, ended)
@@ -164,7 +164,7 @@ func (r *refund) state() state {
 	var given []amount
 	var currency text
 	words := []string{"error", "failure", "pending", "success"} // what counts of several, the last the most
-	best, all := 0, 0
+	best, all := rank("", words...), 0
 	for _, t := range r.Transactions {
 		at = later(at, t.CreatedAt.Time, t.ProcessedAt.Time)
 		if t.Kind != "refund" {
@@ -173,7 +173,7 @@ func (r *refund) state() state {
 		if t.Amount != "" && t.Status != "failure" && t.Status != "error" {
 			given, currency = append(given, t.Amount), t.Currency
 		}
-		if n := rank(t.Status, words...); n > best {
+		if n := rank(t.Status, words...); n.at > best.at {
 			best, s.Status = n, string(t.Status)
 		}
 		all++
@@ -187,7 +187,7 @@ func (r *refund) state() state {
 		})
 	}
 	s.UpdatedAt = at
-	s.order = placed(at, best, all)
+	s.order = placed(at, best, several(all))
 	return s
 }
 
@@ -220,9 +220,9 @@ func tags(all text) (out []string) {
 }
 
 // placed is where a state stands among an object's others, in microseconds. Shopify's times are whole seconds, in
-// which an order may be made, paid and fulfilled: within one, the state that is further on counts. ranks are how far,
-// the weightiest first.
-func placed(at time.Time, ranks ...int) int64 {
+// which an order may be made, paid and fulfilled: within one, the state that is further on counts, and of those that are
+// as far on the one that was seen last (see normaliser.seen). steps are how far, the weightiest first.
+func placed(at time.Time, steps ...step) int64 {
 	if at.IsZero() {
 		return 0
 	}
@@ -230,16 +230,26 @@ func placed(at time.Time, ranks ...int) int64 {
 	if us%time.Second.Microseconds() != 0 {
 		return us
 	}
-	const most = 16 // to the fourth is a fifteenth of a second
 	var within int64
-	for _, r := range ranks {
-		within = within*most + int64(min(r, most-1))
+	for _, s := range steps {
+		within = within*int64(s.of) + int64(min(s.at, s.of-1))
 	}
-	return us + within
+	return us + within*moments
 }
 
+// moments of a second that states are told apart by which are as far on: of the 1,536 that steps tell apart, each has as many.
+const moments = 651
+
+// step of a life, and of how many.
+type step struct{ at, of int }
+
+// several are up to 15 things that are counted.
+func several(n int) step { return step{n, 16} }
+
 // rank of a word among words: from 1; of any other 0.
-func rank(word text, words ...string) int { return slices.Index(words, string(word)) + 1 }
+func rank(word text, words ...string) step {
+	return step{slices.Index(words, string(word)) + 1, len(words) + 1}
+}
 
 // first of times that is given.
 func first(times ...time.Time) time.Time {

@@ -35,7 +35,7 @@ func (a *Adapter) Poll(ctx context.Context, conn *channel.Connection, since time
 	if !shopDomain.MatchString(shop) || token == "" {
 		return result, since, false, &channel.Error{Class: channel.ClassReauthorise, Code: "no_credentials"}
 	}
-	n := &normaliser{topic: "poll", shop: shop, version: a.cfg.APIVersion}
+	n := &normaliser{topic: "poll", shop: shop, version: a.cfg.APIVersion, polled: a.now()}
 	next = since
 	var newest time.Time
 	query := url.Values{

@@ -85,7 +85,7 @@ func TestAPollAndAWebhookNameTheSameEvents(t *testing.T) {
 			polled, _ := all(t, a, noon)
 			k := kit(t)
 			r := &channel.Request{Method: http.MethodPost, Header: http.Header{}, Body: sampleBody(t, name)}
-			r.Header = standin.ShopifyHeader("secret", shop, "orders/paid", "1", noon, r.Body)
+			r.Header = standin.ShopifyHeader("secret", shop, "orders/paid", "1", noon.AddDate(0, 1, 0), r.Body)
 			told, err := k.New().Normalise(r)
 			require.NoError(t, err)
 			require.NotEmpty(t, polled)
