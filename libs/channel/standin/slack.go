@@ -55,6 +55,9 @@ func NewSlack(address string, users map[string]string, files map[string][]byte) 
 	s.mux.HandleFunc("POST /api/files.info", s.fileInfo)
 	s.mux.HandleFunc("/api/users.info", s.userInfo)
 	s.mux.HandleFunc("/api/auth.test", func(w http.ResponseWriter, r *http.Request) {
+		if !authorised(w, r) {
+			return
+		}
 		s.carry(w, r, "auth.test", func() (int, any) {
 			if answer, ok := s.OAuth.who(tokenOf(r)); ok {
 				return 200, answer
@@ -225,13 +228,17 @@ func (s *Slack) download(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data)
 }
 
-// authorised wants a bearer token, in the header or in the form; Slack says invalid_auth with a 200.
+// authorised wants a bot's token, in the header or in the form; Slack refuses with a 200.
 func authorised(w http.ResponseWriter, r *http.Request) bool {
 	if token := strings.TrimPrefix(tokenOf(r), "xoxe."); strings.HasPrefix(token, "xoxb-") {
 		return true
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = io.WriteString(w, `{"ok":false,"error":"not_authed"}`)
+	code := "invalid_auth"
+	if tokenOf(r) == "" {
+		code = "not_authed"
+	}
+	_, _ = io.WriteString(w, `{"ok":false,"error":"`+code+`"}`)
 	return false
 }
 
