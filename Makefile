@@ -37,9 +37,11 @@ demo: ## Show the whole way of a message, and an erasure with proof (PARTS=real:
 	go build -o bin/ $(if $(filter real,$(PARTS)),$(SERVICE_COMMANDS),./services/standalone/cmd/tributary) && \
 	go run ./deploy/demo -bin bin -parts "$(PARTS)"
 
+DESK ?= 9400
+
 .PHONY: standin
-standin: ## Run the stand-in of every provider on loopback, and say how a mesh is told of them
-	@go run ./deploy/standin -mesh "http://127.0.0.1:$(PORT)"
+standin: ## Run the stand-in of every provider on loopback, and say how a mesh is told of them (DESK=port)
+	@go run ./deploy/standin -port "$(DESK)" -mesh "http://127.0.0.1:$(PORT)"
 
 # Their defaults are the program's own: 20,000 webhooks, a seed of the day, every scenario.
 N ?=

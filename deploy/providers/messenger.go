@@ -68,9 +68,9 @@ func (m messenger) Tells(i int, status string, now time.Time) (Webhook, error) {
 	var item map[string]any
 	switch status {
 	case "delivered":
-		item = standin.MessengerDelivery(metaPage, p.PSID, p.At, p.MID)
+		item = standin.MessengerDelivery(metaPage, p.PSID, now, p.MID)
 	case "read":
-		item = standin.MessengerRead(metaPage, p.PSID, p.At, now)
+		item = standin.MessengerRead(metaPage, p.PSID, now, now)
 	default:
 		return neverSays(m, status)
 	}

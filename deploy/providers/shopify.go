@@ -46,7 +46,8 @@ func (s *shopify) Settings() map[string]string {
 	return map[string]string{"TRIBUTARY_SHOPIFY_URL": s.URL}
 }
 
-func (*shopify) Connect(ctx context.Context, api *mesh.Client) error {
+func (s *shopify) Connect(ctx context.Context, api *mesh.Client) error {
+	s.OAuth.Allow(shopToken) // it was revoked, if the shop was disconnected
 	_, err := connect(ctx, api, mesh.Object{
 		"channel": "shopify", "name": "standin", "client_id": shopApp, "external_id": "42",
 		"secrets": mesh.Object{"signing_secret": shopSecret, "client_secret": shopSecret},
@@ -95,7 +96,7 @@ func object(raw []byte) standin.ShopifyObject {
 }
 
 // tell sends the mesh the webhook of what it has changed. One that does not arrive is as one of Shopify's that does not.
-func (s *shopify) tell(topic string, body []byte) {
+func (s *shopify) tell(topic string, body []byte, at time.Time) {
 	o := object(body)
 	set := Message{fmt.Sprintf("order %v", o["id"]), fmt.Sprint(o["note"])}
 	if topic == "customers/update" {
@@ -107,7 +108,7 @@ func (s *shopify) tell(topic string, body []byte) {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_, _ = mesh.NewClient(s.host.Public).Webhook(ctx, shopHook, standin.ShopifyHeader(shopSecret, shopDomain, topic, id, time.Now(), body), body)
+	_, _ = mesh.NewClient(s.host.Public).Webhook(ctx, shopHook, standin.ShopifyHeader(shopSecret, shopDomain, topic, id, at, body), body)
 }
 
 // Taken are the notes and tags that were set: people are answered elsewhere.

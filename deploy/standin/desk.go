@@ -71,7 +71,9 @@ func (d *desk) routes() http.Handler {
 func (d *desk) ordered(do func(ctx context.Context, p providers.Provider, o order) (int, any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var o order
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&o); err != nil {
+		read := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
+		read.DisallowUnknownFields()
+		if err := read.Decode(&o); err != nil {
 			answer(w, http.StatusBadRequest, problem("the body is no order: "+err.Error()))
 			return
 		}

@@ -143,7 +143,8 @@ func (s *service) appOf(ctx context.Context, id string) (provider.App, error) {
 	return s.opened(ctx, row)
 }
 
-// void says of a row that its credentials are, and that only their owner can give new ones.
+// void says of a row that its credentials are, as the provider has just said, and that only their owner can give new ones.
 func (r *connectionRow) void(why string, now time.Time) {
 	r.status, r.statusReason, r.updatedAt, r.checkAt = reauthorise, why, now.UnixMicro(), 0
+	r.health, r.healthReason, r.checkedAt = failing, why, now.UnixMicro()
 }

@@ -190,7 +190,7 @@ func TestWhatTheOwnerOrSlackRefusesIsToldAndMayBeTriedAgain(t *testing.T) {
 		"no team":             {change: func(c *standin.SlackOAuthConfig) { c.Team = "" }, code: "no_bot_token", page: "granted nothing"},
 		"a team that is none": {change: func(c *standin.SlackOAuthConfig) { c.Team = "../x" }, code: "no_accounts", page: "nothing"},
 		"the app's secret":    {change: func(c *standin.SlackOAuthConfig) { c.ClientSecret = "other" }, code: "bad_client_secret", page: "does not know the app"},
-		"Slack is down":       {fault: func(int, string) standin.Failure { return standin.Failure{Refuse: 503} }, code: "http_503", page: "http_503"},
+		"Slack is down":       {fault: func(int, string) standin.Failure { return standin.Failure{Refuse: 503} }, code: "http_503", page: "The provider has a fault of its own."},
 		"Slack has had enough": {fault: func(int, string) standin.Failure {
 			return standin.Failure{Refuse: 429, Header: http.Header{"Retry-After": {"30"}}}
 		}, code: "ratelimited", page: "fewer calls"},

@@ -1,5 +1,7 @@
 package connect
 
+import "strings"
+
 // reason is why something is as it is: a word to decide by, and a sentence to read.
 type reason struct {
 	Code string `json:"code"`
@@ -74,8 +76,13 @@ func sentence(code string) string {
 		return "The account was deactivated at the provider."
 	case "token_expired":
 		return "The credentials have ended: connect the account again."
-	case "invalid_auth", "not_authed", "190", "20003", "http_401", "10", "smtp_535", "not_a_key":
+	case "invalid_auth", "not_authed", "token", "190", "20003", "http_401", "10", "smtp_535", "not_a_key":
 		return "The provider does not accept the credentials: give new ones, or connect the account again."
+	case "http_400", "http_422":
+		return "The provider does not take what it was given."
+	}
+	if strings.HasPrefix(code, "http_5") {
+		return "The provider has a fault of its own."
 	}
 	return "The provider said " + code + "."
 }

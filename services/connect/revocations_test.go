@@ -47,6 +47,8 @@ func TestRevocations(t *testing.T) {
 
 		require.NoError(h, h.hear(h, said(h, id, "invalid_auth", now(), true)))
 		require.Equal(h, reauthorise, status())
+		health := c.get("/v1/connections/" + id).is(http.StatusOK).object()["health"].(map[string]any)
+		require.Equal(h, [2]any{failing, "invalid_auth"}, [2]any{health["status"], health["reason"].(map[string]any)["code"]}, "it is what the provider said last")
 		require.NotEmpty(h, h.record(id).GetSealedCredentials())
 		require.Equal(h, pb.ConnectionStatus_CONNECTION_STATUS_REAUTHORISE, h.record(id).GetStatus(), "published when it was handled")
 

@@ -111,7 +111,7 @@ func (s *service) setCustomerTags(ctx context.Context, req customerTags) (has ta
 func (f faults) shopID(field, value string) uint64 {
 	id, err := strconv.ParseUint(value, 10, 64)
 	if err != nil || id == 0 || strconv.FormatUint(id, 10) != value {
-		f.add(field, "must be the shop's id, a whole number")
+		f.add(field, "must be the shop's id, a whole number of 64 bits")
 	}
 	return id
 }
@@ -173,7 +173,6 @@ func (s *service) turnedAway(ctx context.Context, had connectionRow, why string)
 			return err
 		}
 		now := s.now()
-		r.health, r.healthReason, r.checkedAt = failing, why, now.UnixMicro()
 		r.void(why, now)
 		changed = true
 		return r.write(ctx, tx)

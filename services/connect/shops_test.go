@@ -42,7 +42,7 @@ func newSelling(h *house) *selling {
 	s := &selling{house: h, shop: shop, told: make(chan string, 100)}
 	h.Cleanup(func() { require.NoError(h, shop.Close()) })
 	shop.Install("key", "canary-client")
-	shop.Changed = func(topic string, body []byte) { s.told <- topic + " " + string(body) }
+	shop.Changed = func(topic string, body []byte, _ time.Time) { s.told <- topic + " " + string(body) }
 	shop.PutOrder(s.object(`{"id":` + orderID + `,"note":"canary: as it was","total_price":"0.10","tags":"one"}`))
 	shop.PutCustomer(s.object(`{"id":` + customerID + `,"tags":"old","total_spent":"12345678901234567890.10"}`))
 	h.cfg.Providers.ShopURL = shop.URL

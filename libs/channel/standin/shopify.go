@@ -38,7 +38,7 @@ type Shopify struct {
 	// Now is the shop's time.
 	Now func() time.Time
 	// Changed is given, after a call that changed an order or a customer, the webhook that tells of it.
-	Changed func(topic string, body []byte)
+	Changed func(topic string, body []byte, at time.Time)
 }
 
 // ShopifyObject is an order or a customer as its JSON says it; numbers are json.Number, so that ids stay whole.
@@ -64,7 +64,7 @@ func NewShopify(address, shop, accessToken string) (*Shopify, error) {
 // Install lets the shop's owner install an app, and the app ask who the shop is.
 func (s *Shopify) Install(clientID, clientSecret string) {
 	s.OAuth = NewShopifyOAuth(s.mux, ShopifyOAuthConfig{ClientID: clientID, ClientSecret: clientSecret, Shop: s.shop})
-	s.OAuth.tokens[s.token] = true
+	s.OAuth.Allow(s.token)
 }
 
 // Grant has tokens of these scopes alone.
@@ -303,7 +303,8 @@ func (s *Shopify) tell(topic string, what ShopifyObject) {
 		return
 	}
 	body, _ := json.Marshal(what) // it was JSON
-	s.telling.Go(func() { s.Changed(topic, body) })
+	at := time.Now()
+	s.telling.Go(func() { s.Changed(topic, body, at) })
 }
 
 // ShopifySignature is the X-Shopify-Hmac-SHA256 of a body.

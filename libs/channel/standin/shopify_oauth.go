@@ -111,6 +111,13 @@ func (s *ShopifyOAuth) Alive(token string) bool {
 	return s.tokens[token]
 }
 
+// Allow has an access token be good that was made elsewhere.
+func (s *ShopifyOAuth) Allow(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens[token] = true
+}
+
 // Expire ends the access tokens, as time does; what refreshes them stays.
 func (s *ShopifyOAuth) Expire() {
 	s.mu.Lock()

@@ -242,7 +242,7 @@ func sendError(class pb.ErrorClass, code string) *SendError {
 	case pb.ErrorClass_ERROR_CLASS_OPTED_OUT:
 		return &SendError{"opted_out", code, "The person does not want messages on this channel."}
 	case pb.ErrorClass_ERROR_CLASS_EXPIRED:
-		return &SendError{"expired", code, "The message could not be sent within 24 hours."}
+		return &SendError{"expired", code, "The message could not be sent in time."}
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ var refusals = map[string]string{
 	"no_public_url":       "Files can be sent only when the mesh has a public address for the provider to fetch them from.",
 	"no_server":           "The connection names no server to send through.",
 	"no_login":            "The connection's server offers no way to log in that is known here.",
+	"certificate":         "The connection's server could not prove that it is the one: its certificate does not hold.",
 	"forbidden_address":   "The connection's server is not a public one.",
 	"own_address":         "This is the mailbox's own address: the mail would come back.",
 	"text_and_file":       "The channel takes a text or a file in one message, and not both.",

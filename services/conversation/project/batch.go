@@ -220,14 +220,17 @@ func objects(e *event) (keys []string) {
 	return keys
 }
 
-// keepUnknown keeps events of types that this version does not know as they came.
+// keepUnknown keeps events of types that this version does not know as they came, and requests of privacy law, which it does
+// not carry out.
 func (b *batch) keepUnknown(ctx context.Context) error {
 	var rows [][]any
 	for _, e := range b.fresh {
 		if known(e.GetType()) {
 			continue
 		}
-		b.count(e, "unknown")
+		if e.GetType() != pb.EventType_EVENT_TYPE_PRIVACY {
+			b.count(e, "unknown")
+		}
 		raw, err := proto.Marshal(e.ChannelEvent)
 		if err != nil {
 			return err
