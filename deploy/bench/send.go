@@ -21,7 +21,8 @@ func send(ctx context.Context, e *env) (figures []figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	conversations, err := w.written(ctx, e.size(4000))
+	// Few would be paced throughout a short window.
+	conversations, err := w.written(ctx, max(e.size(4000), 200))
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +38,15 @@ func send(ctx context.Context, e *env) (figures []figure, err error) {
 		return []byte("POST /v1/conversations/" + to + "/messages HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer " + w.api.Key +
 			"\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body)
 	}
-	if _, err := hammer(ctx, address, 32, e.window/4, next); err != nil {
+	if err := mesh.Eventually(ctx, time.Minute, func() error { // until the way is warm
+		if _, err := hammer(ctx, address, 32, e.window/4, next); err != nil {
+			return err
+		}
+		if len(w.slack.Posts()) == 0 {
+			return errors.New("nothing has reached the provider")
+		}
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	before := len(w.slack.Posts())
