@@ -50,7 +50,10 @@ func Copies(e *pb.ChannelEvent, m bus.Message, fetch bool) (copies []bus.Message
 
 // Word for a type of events, as it stands in headers and metrics.
 func Word(t pb.EventType) string {
-	return words[t]
+	if word, known := words[t]; known {
+		return word
+	}
+	return t.String() // of a newer adapter
 }
 
 var words = func() map[pb.EventType]string {

@@ -127,7 +127,6 @@ func (f *refreshes) giveUp(ctx context.Context, d due, why string) error {
 		}
 		now := f.s.now()
 		r.refreshAt, r.refresh = 0, nil
-		r.health, r.healthReason, r.checkedAt = failing, why, now.UnixMicro()
 		r.void(why, now)
 		return r.write(ctx, tx)
 	})

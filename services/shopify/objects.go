@@ -237,7 +237,7 @@ func placed(at time.Time, steps ...step) int64 {
 	return us + within*moments
 }
 
-// moments of a second that states are told apart by which are as far on: of the 1,536 that steps tell apart, each has as many.
+// moments of a second, by which states that are as far on are told apart: a second has room for 1,536 steps of so many.
 const moments = 651
 
 // step of a life, and of how many.
