@@ -4,9 +4,8 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/nyaruka/phonenumbers"
-
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/channel/phone"
 )
 
 // Kinds of identity. Mail addresses and numbers are written as the channels of mail and text messages write them, so
@@ -17,11 +16,7 @@ const (
 	kindCustomer = "shopify_customer"
 )
 
-var (
-	mailAddress   = regexp.MustCompile(`^[^\s@\x00-\x20\x7f<>,;"]{1,64}@[^\s@\x00-\x20\x7f<>,;"]{1,255}$`)
-	international = regexp.MustCompile(`^\+[0-9 ().-]{1,40}$`) // as written by anybody
-	e164          = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
-)
+var mailAddress = regexp.MustCompile(`^[^\s@\x00-\x20\x7f<>,;"]{1,64}@[^\s@\x00-\x20\x7f<>,;"]{1,255}$`)
 
 // customer as orders carry it, and as customers/create and customers/update tell it
 // (https://shopify.dev/docs/api/admin-rest/latest/resources/customer).
@@ -102,15 +97,6 @@ func inMail(address text) string {
 
 // inE164 is an international number in E.164; empty where it is none. Shopify keeps numbers so.
 func inE164(number text) string {
-	n := strings.TrimSpace(string(number))
-	if !international.MatchString(n) {
-		return ""
-	}
-	if parsed, err := phonenumbers.Parse(n, ""); err == nil {
-		n = phonenumbers.Format(parsed, phonenumbers.E164)
-	}
-	if !e164.MatchString(n) {
-		return ""
-	}
-	return n
+	normal, _ := phone.E164(strings.TrimSpace(string(number)))
+	return normal
 }

@@ -1,12 +1,13 @@
 package shopify
 
 import (
-	"encoding/json"
 	"math/big"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Scalars, each read from the JSON string or number that it may come as; of anything else it stays empty. Numbers are
@@ -31,7 +32,9 @@ func literal(raw []byte) string {
 	switch {
 	case len(raw) == 0:
 	case raw[0] == '"':
-		_ = json.Unmarshal(raw, &s) // it was read as JSON before
+		var room [64]byte                                 // enough for most
+		plain, _ := jsontext.AppendUnquote(room[:0], raw) // it was read as JSON before
+		s = string(plain)
 	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
 		s = string(raw)
 	}

@@ -6,17 +6,16 @@ import (
 
 	"github.com/nyaruka/phonenumbers"
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/channel/phone"
 )
 
 // whatsApp marks an address of WhatsApp.
 const whatsApp = "whatsapp:"
 
 var (
-	international = regexp.MustCompile(`^\+[0-9 ().-]{1,40}$`) // as written by anybody
-	e164          = regexp.MustCompile(`^\+[1-9][0-9]{1,14}$`)
-	digits        = regexp.MustCompile(`^[1-9][0-9]{2,14}$`)
-	shortCode     = regexp.MustCompile(`^[0-9]{3,8}$`)
-	senderName    = regexp.MustCompile(`^[A-Za-z0-9 ._&+-]{0,10}[A-Za-z][A-Za-z0-9 ._&+-]{0,10}$`)
+	digits     = regexp.MustCompile(`^[1-9][0-9]{2,14}$`)
+	shortCode  = regexp.MustCompile(`^[0-9]{3,8}$`)
+	senderName = regexp.MustCompile(`^[A-Za-z0-9 ._&+-]{0,10}[A-Za-z][A-Za-z0-9 ._&+-]{0,10}$`)
 )
 
 // maxSenderName is as long as the name of a sender may be.
@@ -28,25 +27,14 @@ const maxSenderName = 11
 func identity(address string) (channel.Identity, bool) {
 	address = strings.Trim(address, " ")
 	if len(address) >= len(whatsApp) && strings.EqualFold(address[:len(whatsApp)], whatsApp) {
-		number, ok := inE164(strings.Trim(address[len(whatsApp):], " "))
+		number, ok := phone.E164(strings.Trim(address[len(whatsApp):], " "))
 		return channel.Identity{Kind: "whatsapp", Value: whatsApp + number}, ok
 	}
-	if number, ok := inE164(address); ok {
+	if number, ok := phone.E164(address); ok {
 		return channel.Identity{Kind: "phone", Value: number}, true
 	}
 	ok := shortCode.MatchString(address) || len(address) <= maxSenderName && senderName.MatchString(address)
 	return channel.Identity{Kind: "phone", Value: address}, ok
-}
-
-// inE164 is an international number in E.164; not ok where it is none.
-func inE164(number string) (string, bool) {
-	if !international.MatchString(number) {
-		return "", false
-	}
-	if parsed, err := phonenumbers.Parse(number, ""); err == nil {
-		number = phonenumbers.Format(parsed, phonenumbers.E164)
-	}
-	return number, e164.MatchString(number)
 }
 
 // withPlus is an address whose international numbers came without their plus. Up to eight digits may be a short

@@ -60,10 +60,13 @@ func (t *twilio) signed(r *channel.Request, secret string) bool {
 		if err != nil {
 			return false
 		}
+		params = make([]byte, 0, len(r.Body)) // what they are written with takes more
 		for _, name := range slices.Sorted(maps.Keys(form)) {
-			values := slices.Clone(form[name])
-			slices.Sort(values)
-			for _, value := range slices.Compact(values) {
+			values := form[name]
+			if len(values) > 1 {
+				values = slices.Compact(slices.Sorted(slices.Values(values)))
+			}
+			for _, value := range values {
 				params = append(append(params, name...), value...)
 			}
 		}

@@ -10,10 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nyaruka/phonenumbers"
-
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/channel"
+	"tributary.dev/libs/channel/phone"
 	"tributary.dev/libs/endpointx"
 	"tributary.dev/libs/endpointx/problem"
 	"tributary.dev/libs/seal"
@@ -108,9 +107,9 @@ func normalIdentity(kind, value string) (normal string, ok bool) {
 		if shortCode.MatchString(value) {
 			return value, true
 		}
-		return e164(value)
+		return phone.E164(value)
 	case "whatsapp":
-		number, ok := e164(strings.TrimPrefix(value, "whatsapp:"))
+		number, ok := phone.E164(strings.TrimPrefix(value, "whatsapp:"))
 		return "whatsapp:" + number, ok
 	case "shopify_customer":
 		shop, customer, found := strings.Cut(value, ":")
@@ -123,14 +122,6 @@ func normalIdentity(kind, value string) (normal string, ok bool) {
 }
 
 var shortCode = regexp.MustCompile(`^[0-9]{3,8}$`)
-
-func e164(value string) (number string, ok bool) {
-	parsed, err := phonenumbers.Parse(value, "")
-	if err != nil {
-		return value, false
-	}
-	return phonenumbers.Format(parsed, phonenumbers.E164), true
-}
 
 func (a *API) getContact(ctx context.Context, req byID) (Contact, error) {
 	caller, _ := access.From(ctx)
