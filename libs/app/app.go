@@ -96,8 +96,8 @@ type Route struct {
 	// Stream routes answer for as long as the caller listens: no write deadline, and their context ends when
 	// the service stops.
 	Stream bool
-	// OwnBody routes set the deadline of the body themselves.
-	OwnBody bool
+	// Prompt routes get requests that come whole within requestTimeout; others give their bodies longer.
+	Prompt bool
 }
 
 // Job runs until ctx ends. One that returns or panics before is started again after a pause, counted and

@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	headerTimeout = 5 * time.Second
-	// bodyTimeout and answerTimeout bound slow callers; streams have no answerTimeout.
+	// requestTimeout, bodyTimeout and answerTimeout bound slow callers; streams have no answerTimeout.
+	//bound:timeout a request's headers, and a webhook's body with them | {} | the connection is closed, the webhook answered 408
+	requestTimeout = 10 * time.Second
 	//bound:timeout a request's body | {} | reading it fails
 	bodyTimeout = 30 * time.Second
 	//bound:timeout an answer but a stream's | {} | the connection is closed
@@ -29,12 +30,16 @@ const (
 	maxHeader     = 64 << 10
 )
 
-// newServer has deadlines for headers and idle connections only: those of body and answer differ by route.
+// newServer has the deadlines that most requests have: net/http sets them with the least ado. Those of some routes differ.
 func newServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h,
-		//bound:timeout a request's headers | {} | the connection is closed
-		ReadHeaderTimeout: headerTimeout,
+		//bound:exempt requestTimeout says it
+		ReadHeaderTimeout: requestTimeout,
+		//bound:exempt requestTimeout says it
+		ReadTimeout: requestTimeout,
+		//bound:exempt answerTimeout says it
+		WriteTimeout: answerTimeout,
 		//bound:timeout a connection between requests | {} | it is closed
 		IdleTimeout: idleTimeout,
 		//bound:limit a request's headers | {bytes} | 431
@@ -107,16 +112,20 @@ func recovered(next http.Handler) http.Handler {
 	})
 }
 
-// deadlines of body and answer. A stream has none but ends when the process stops.
+// deadlines of body and answer, where they are not the server's. A stream has none but ends when the process stops.
 func (r *run) deadlines(route Route, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		control := http.NewResponseController(w)
-		now := time.Now()
-		if !route.OwnBody && req.Body != nil && req.Body != http.NoBody {
-			_ = control.SetReadDeadline(now.Add(bodyTimeout)) // a recorder in tests has none
+		if route.Prompt {
+			next.ServeHTTP(w, req)
+			return
 		}
+		control := http.NewResponseController(w)
+		reading := time.Time{} // without a body, the end of the deadline would look like that of the connection
+		if req.Body != nil && req.Body != http.NoBody {
+			reading = time.Now().Add(bodyTimeout)
+		}
+		_ = control.SetReadDeadline(reading) // a recorder in tests has none
 		if !route.Stream {
-			_ = control.SetWriteDeadline(now.Add(answerTimeout))
 			next.ServeHTTP(w, req)
 			return
 		}

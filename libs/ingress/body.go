@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
-	"time"
 
 	"tributary.dev/libs/endpointx/problem"
 )
@@ -28,15 +27,13 @@ func (r *room) enter(n int) bool {
 // leave gives back what a body took.
 func (r *room) leave(body []byte) { r.taken.Add(int64(-cap(body))) }
 
-// body reads what the provider sent, within the channel's limit and the time for it. What it gives takes room, also
+// body reads what the provider sent, within the channel's limit and the server's time for it. What it gives takes room, also
 // beside an error: bodies.leave gives that back.
 func (in *Ingress) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > in.Features.BodyLimit {
 		w.Header().Set("Connection", "close") // the rest is not worth reading
 		return nil, problem.TooLarge()
 	}
-	// Not every ResponseWriter has deadlines; the server's own then counts.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(in.cfg.BodyTimeout))
 	//bound:limit the body of a webhook | the channel's body_limit | 413
 	body, err := in.readAll(http.MaxBytesReader(w, r.Body, in.Features.BodyLimit), r.ContentLength)
 	var limit *http.MaxBytesError

@@ -22,8 +22,6 @@ type Config struct {
 	// BodyBytes that the bodies of all requests may take, those that are still coming included; a request that finds
 	// none left is answered 503.
 	BodyBytes int64
-	// BodyTimeout is how long a body may take to arrive.
-	BodyTimeout time.Duration
 	// RegistryBudget, PublishBudget and ConfirmBudget bound what a request waits for.
 	RegistryBudget, PublishBudget, ConfirmBudget time.Duration
 	// BreakerPause is how long a breaker stays open before one request probes.
@@ -49,7 +47,6 @@ func Defaults(dataDir string, bodyLimit int64) Config {
 		DataDir:        dataDir,
 		MaxRequests:    maxRequests,
 		BodyBytes:      max(bodyMemory, 4*bodyLimit),
-		BodyTimeout:    10 * time.Second,
 		RegistryBudget: 400 * time.Millisecond,
 		PublishBudget:  1200 * time.Millisecond,
 		ConfirmBudget:  800 * time.Millisecond,
@@ -82,7 +79,7 @@ func (c Config) Validate() error {
 	check(c.BodyBytes > 0, "BodyBytes", "be at least 1")
 	check(c.SpoolBytes > 0, "SpoolBytes", "be at least 1")
 	for setting, d := range map[string]time.Duration{
-		"BodyTimeout": c.BodyTimeout, "RegistryBudget": c.RegistryBudget, "PublishBudget": c.PublishBudget,
+		"RegistryBudget": c.RegistryBudget, "PublishBudget": c.PublishBudget,
 		"ConfirmBudget": c.ConfirmBudget, "BreakerPause": c.BreakerPause, "SpoolLag": c.SpoolLag,
 		"DrainTimeout": c.DrainTimeout, "DrainPause": c.DrainPause,
 	} {

@@ -559,7 +559,7 @@ func (s *seer) Verify(r *channel.Request, _ channel.Secrets) error {
 
 func TestConfigFaultsAreNamedAllAtOnce(t *testing.T) {
 	err := ingress.Config{PublicURL: "mesh", TrustedProxies: []string{"everywhere"}}.Validate()
-	for _, setting := range []string{"DataDir", "PublicURL", "TrustedProxies", "MaxRequests", "BodyBytes", "SpoolBytes", "BodyTimeout", "DrainPause"} {
+	for _, setting := range []string{"DataDir", "PublicURL", "TrustedProxies", "MaxRequests", "BodyBytes", "SpoolBytes", "DrainPause"} {
 		require.ErrorContains(t, err, setting)
 	}
 	require.NoError(t, ingress.Defaults("x", 35<<20).Validate())
