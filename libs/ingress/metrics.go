@@ -12,36 +12,41 @@ import (
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/clock"
 	"tributary.dev/libs/ingress/spool"
+	"tributary.dev/libs/telemetry"
 )
 
 // metrics of one channel's ingress: counts by reason and type, never by person or account.
 type metrics struct {
 	channel attribute.KeyValue
-	// Labels of what every request counts, made once.
-	ofChannel metric.MeasurementOption
-	ofType    map[channel.Type]metric.MeasurementOption
 
-	accepted, refused, unknown, faults, published, spooled    metric.Int64Counter
-	drained, setAside, unconnected, noSubject, erased, damage metric.Int64Counter
-	registered                                                metric.Registration
+	// What every request counts.
+	accepted  *telemetry.Tally[struct{}]
+	published *telemetry.Tally[channel.Type]
+
+	refused, unknown, faults, spooled, drained, setAside, unconnected, noSubject, erased, damage metric.Int64Counter
+
+	registered metric.Registration
 }
 
 func newMetrics(meter metric.Meter, name string, s *spool.Spool, c *clock.Clock) (*metrics, error) {
-	m := &metrics{channel: attribute.String("channel", name), ofType: map[channel.Type]metric.MeasurementOption{}}
-	m.ofChannel = metric.WithAttributes(m.channel)
-	for t := range eventTypes {
-		m.ofType[t] = metric.WithAttributes(m.channel, typed(string(t)))
-	}
+	m := &metrics{channel: attribute.String("channel", name)}
 	var faults []error
+	var err error
+	m.accepted, err = telemetry.NewTally(meter, "tributary_webhooks_accepted_total", "Requests answered 2xx.", func(struct{}) []attribute.KeyValue {
+		return []attribute.KeyValue{m.channel}
+	})
+	faults = append(faults, err)
+	m.published, err = telemetry.NewTally(meter, "tributary_events_published_total", "Events acknowledged by the brokers, by type.", func(t channel.Type) []attribute.KeyValue {
+		return []attribute.KeyValue{m.channel, typed(string(t))}
+	})
+	faults = append(faults, err)
 	for _, counter := range []struct {
 		into              *metric.Int64Counter
 		name, description string
 	}{
-		{&m.accepted, "tributary_webhooks_accepted_total", "Requests answered 2xx."},
 		{&m.refused, "tributary_webhooks_refused_total", "Requests refused, by reason."},
 		{&m.unknown, "tributary_unknown_events_total", "Items of a type that the channel does not know, by the provider's type."},
 		{&m.faults, "tributary_unreadable_items_total", "Items of a request that could not be read, by class."},
-		{&m.published, "tributary_events_published_total", "Events acknowledged by the brokers, by type."},
 		{&m.spooled, "tributary_events_spooled_total", "Events made durable in the spool."},
 		{&m.drained, "tributary_events_drained_total", "Events of the spool that were published."},
 		{&m.setAside, "tributary_events_set_aside_total", "Events set aside on the volume for a fault of their data, by reason. More than none needs a person."},
@@ -65,19 +70,14 @@ func newMetrics(meter metric.Meter, name string, s *spool.Spool, c *clock.Clock)
 		segments, aside := s.Bytes()
 		o.ObserveInt64(size, segments, metric.WithAttributes(m.channel, attribute.String("part", "entries")))
 		o.ObserveInt64(size, aside, metric.WithAttributes(m.channel, attribute.String("part", "aside")))
-		o.ObserveFloat64(lag, spoolLag(s, c).Seconds(), m.ofChannel)
+		o.ObserveFloat64(lag, spoolLag(s, c).Seconds(), metric.WithAttributes(m.channel))
 		return nil
 	}, size, lag)
 	return m, err
 }
 
-// publishedOne counts an event of ours, or one that Report was given.
-func (m *metrics) publishedOne(ctx context.Context, t channel.Type) {
-	labels, ok := m.ofType[t]
-	if !ok {
-		labels = metric.WithAttributes(m.channel, typed(string(t)))
-	}
-	m.published.Add(ctx, 1, labels)
+func (m *metrics) close() error {
+	return errors.Join(m.registered.Unregister(), m.accepted.Close(), m.published.Close())
 }
 
 func (m *metrics) add(ctx context.Context, counter metric.Int64Counter, n int, labels ...attribute.KeyValue) {

@@ -8,39 +8,34 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc/status"
+
+	"tributary.dev/libs/telemetry"
 )
 
 type meters struct {
-	lookups metric.Int64Counter
+	lookups *telemetry.Tally[lookup]
 	calls   metric.Float64Histogram
-	// labels of look-ups by cache and whether it had the answer, made once.
-	labels map[string][2]metric.MeasurementOption
 }
+
+// lookup is one in a cache, which had the answer or had not.
+type lookup struct{ cache, result string }
 
 func newMeters(m metric.Meter) meters {
 	if m == nil {
 		m = noop.NewMeterProvider().Meter("")
 	}
 	// An instrument that can't be made is a no-op: the names are constants, so nothing else can fail.
-	lookups, _ := m.Int64Counter("tributary_key_lookups", metric.WithDescription("Look-ups of identities and keys, by cache and result."))
+	lookups, _ := telemetry.NewTally(m, "tributary_key_lookups", "Look-ups of identities and keys, by cache and result.", func(l lookup) []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("cache", l.cache), attribute.String("result", l.result)}
+	})
 	calls, _ := m.Float64Histogram("tributary_registry_call_seconds", metric.WithDescription("Calls to the key registry, by method and code."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5))
-	labels := map[string][2]metric.MeasurementOption{}
-	for _, cache := range []string{"identity", "key"} {
-		of := func(result string) metric.MeasurementOption {
-			return metric.WithAttributes(attribute.String("cache", cache), attribute.String("result", result))
-		}
-		labels[cache] = [2]metric.MeasurementOption{of("hit"), of("miss")}
-	}
-	return meters{lookups, calls, labels}
+	return meters{lookups, calls}
 }
 
-func (m meters) looked(ctx context.Context, cache string, hits, misses int) {
-	for i, n := range []int{hits, misses} {
-		if n > 0 {
-			m.lookups.Add(ctx, int64(n), m.labels[cache][i])
-		}
-	}
+func (m meters) looked(cache string, hits, misses int) {
+	m.lookups.Add(lookup{cache, "hit"}, hits)
+	m.lookups.Add(lookup{cache, "miss"}, misses)
 }
 
 func (m meters) called(ctx context.Context, method string, took time.Duration, err error) {

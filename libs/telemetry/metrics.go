@@ -8,6 +8,7 @@ import (
 	promexporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 )
 
 func newRegistry() *prometheus.Registry {
@@ -36,5 +37,6 @@ func (p *process) meterProvider(service string) (metric.MeterProvider, error) {
 	return sdkmetric.NewMeterProvider(
 		sdkmetric.WithReader(exporter),
 		sdkmetric.WithCardinalityLimit(maxSeries),
+		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter), // /metrics has no place for them
 	), nil
 }

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -236,6 +237,35 @@ func TestAServersSpanAndDurationAreTheRoutesAlone(t *testing.T) {
 type unwritten struct{ *httptest.ResponseRecorder }
 
 func (u *unwritten) Flush() {}
+
+func TestTally(t *testing.T) {
+	tel, err := New(Config{Service: "sms", LogOutput: io.Discard})
+	require.NoError(t, err)
+	defer tel.Close(t.Context())
+	fruit, err := NewTally(tel.Meter, "fruit", "Fruit by kind.", func(kind string) []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("kind", kind)}
+	})
+	require.NoError(t, err)
+	var counting sync.WaitGroup
+	for range 8 {
+		counting.Go(func() {
+			for range 100 {
+				fruit.Add("apple", 2)
+				fruit.Add("pear", 1)
+			}
+		})
+	}
+	counting.Wait()
+	page := func() string {
+		w := httptest.NewRecorder()
+		tel.MetricsHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return w.Body.String()
+	}
+	require.Contains(t, page(), `fruit_total{kind="apple",service="sms"} 1600`)
+	require.Contains(t, page(), `fruit_total{kind="pear",service="sms"} 800`)
+	require.NoError(t, fruit.Close())
+	require.NotContains(t, page(), "fruit_total{")
+}
 
 func TestLabelsFromOutsideMakeNoSeriesWithoutEnd(t *testing.T) {
 	tel, err := New(Config{Service: "x", LogOutput: io.Discard})
