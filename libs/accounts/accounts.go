@@ -133,6 +133,7 @@ func (a *Accounts) App(name string) (App, bool) {
 type App struct {
 	*pb.App
 	// SigningSecrets, newest first.
+	//bound:exempt two at most
 	SigningSecrets            channel.Secrets
 	ClientSecret, VerifyToken string
 }

@@ -27,7 +27,7 @@ type opener struct {
 	keeper *secrets.Keeper
 
 	mu          sync.Mutex
-	apps        map[string]secret[*pb.AppSecrets]
+	apps        map[string]secret[App]
 	connections map[string]secret[map[string]string]
 }
 
@@ -41,29 +41,30 @@ type secret[T any] struct {
 func newOpener(keeper *secrets.Keeper) *opener {
 	return &opener{
 		keeper:      keeper,
-		apps:        map[string]secret[*pb.AppSecrets]{},
+		apps:        map[string]secret[App]{},
 		connections: map[string]secret[map[string]string]{},
 	}
 }
 
 func (o *opener) app(key string, app *pb.App) App {
-	opened, ok := cached(o, o.apps, key, app.GetSealedSecrets())
-	if !ok {
-		opened = &pb.AppSecrets{}
-		//bound:timeout a keeper that opens an app's secrets | {} | 503 to webhooks of the app
-		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-		defer cancel()
-		if o.open(ctx, app.GetSealedSecrets(), opened) != nil {
-			return App{App: app}
-		}
-		store(o, o.apps, key, app.GetSealedSecrets(), opened)
+	a, ok := cached(o, o.apps, key, app.GetSealedSecrets())
+	if a.App = app; ok {
+		return a
 	}
-	a := App{App: app, ClientSecret: opened.GetClientSecret(), VerifyToken: opened.GetVerifyToken()}
+	//bound:timeout a keeper that opens an app's secrets | {} | 503 to webhooks of the app
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	opened := &pb.AppSecrets{}
+	if o.open(ctx, app.GetSealedSecrets(), opened) != nil {
+		return App{App: app}
+	}
+	a = App{App: app, ClientSecret: opened.GetClientSecret(), VerifyToken: opened.GetVerifyToken()}
 	for _, s := range []string{opened.GetSigningSecret(), opened.GetPreviousSigningSecret()} {
 		if s != "" {
 			a.SigningSecrets = append(a.SigningSecrets, s)
 		}
 	}
+	store(o, o.apps, key, app.GetSealedSecrets(), a)
 	return a
 }
 

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -62,34 +63,41 @@ func ContactID(subjectID string) string { return uuid5("contact", subjectID) }
 // have to read by: of an id nobody could be told from it, and from other apps' it differs.
 func Grantor(verifyToken, id string) string {
 	mac := hmac.New(sha256.New, []byte(verifyToken))
-	mac.Write(joined([]string{"grantor", id}))
+	mac.Write(joined(nil, "grantor", id))
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
+// roomForIDs is enough for what most ids are made of, so that making one allocates nothing but the id.
+const roomForIDs = 256
+
+// uuid5 is a UUIDv5 (RFC 9562, 5.5).
 func uuid5(fields ...string) string {
-	return uuid.NewSHA1(namespace, joined(fields)).String()
+	var room [roomForIDs]byte
+	sum := sha1.Sum(joined(append(room[:0], namespace[:]...), fields...))
+	return stamped(uuid.UUID(sum[:16]), 5)
 }
 
 func uuid8(at time.Time, fields ...string) string {
-	sum := sha256.Sum256(joined(fields))
+	var room [roomForIDs]byte
+	sum := sha256.Sum256(joined(room[:0], fields...))
 	var u uuid.UUID
 	if !at.IsZero() {
 		ms := uint64(at.UnixMilli())
 		u[0], u[1], u[2], u[3], u[4], u[5] = byte(ms>>40), byte(ms>>32), byte(ms>>24), byte(ms>>16), byte(ms>>8), byte(ms)
 	}
 	copy(u[6:], sum[:10])
-	u[6] = u[6]&0x0f | 0x80 // version 8
-	u[8] = u[8]&0x3f | 0x80 // RFC 9562 variant
+	return stamped(u, 8)
+}
+
+// stamped gives a UUID its version, and the variant of RFC 9562.
+func stamped(u uuid.UUID, version byte) string {
+	u[6] = u[6]&0x0f | version<<4
+	u[8] = u[8]&0x3f | 0x80
 	return u.String()
 }
 
-// joined makes one unambiguous byte string of many: each with its length in front.
-func joined(fields []string) []byte {
-	size := 0
-	for _, f := range fields {
-		size += binary.MaxVarintLen32 + len(f)
-	}
-	b := make([]byte, 0, size)
+// joined appends many strings to b so that the bytes are unambiguous: each with its length in front.
+func joined(b []byte, fields ...string) []byte {
 	for _, f := range fields {
 		b = binary.AppendUvarint(b, uint64(len(f)))
 		b = append(b, f...)

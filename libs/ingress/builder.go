@@ -18,6 +18,7 @@ type builder struct {
 	// subjects of the item's persons, in their order.
 	subjects []seal.Subject
 	sealer   *seal.Sealer // of who had the last part
+	plain    []byte       // of the last part
 }
 
 func (b *builder) author() (s seal.Subject) {
@@ -256,8 +257,8 @@ func (b *builder) technical(event *pb.ChannelEvent) error {
 }
 
 func (b *builder) add(event *pb.ChannelEvent, s seal.Subject, category pb.Category, origin seal.Origin, m proto.Message) error {
-	plain, err := proto.Marshal(m)
-	if err != nil {
+	var err error
+	if b.plain, err = (proto.MarshalOptions{}).MarshalAppend(b.plain[:0], m); err != nil {
 		return err
 	}
 	if b.sealer == nil || b.sealer.KeyID != s.KeyID {
@@ -265,7 +266,7 @@ func (b *builder) add(event *pb.ChannelEvent, s seal.Subject, category pb.Catego
 			return err
 		}
 	}
-	part, err := b.sealer.Seal(category, origin, plain)
+	part, err := b.sealer.Seal(category, origin, b.plain)
 	if err != nil {
 		return err
 	}

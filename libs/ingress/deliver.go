@@ -20,7 +20,7 @@ func (in *Ingress) deliver(ctx context.Context, items []item) error {
 	if len(items) == 0 {
 		return nil
 	}
-	outcomes, err := in.sealWithin(ctx, items)
+	outcomes, err := in.seal(ctx, items, in.answerWithin)
 	if err == nil {
 		err = in.publishWithin(ctx, outcomes)
 	}
@@ -43,14 +43,18 @@ func (in *Ingress) deliver(ctx context.Context, items []item) error {
 	return nil
 }
 
-// sealWithin the registry's budget, and only while its breaker lets it.
-func (in *Ingress) sealWithin(ctx context.Context, items []item) ([]outcome, error) {
-	return in.registryBreaker.Execute(func() ([]outcome, error) {
+// answerWithin the registry's budget, and only while its breaker lets it, unless all is known without it.
+func (in *Ingress) answerWithin(ctx context.Context, p people) error {
+	if in.remembered(p) {
+		return nil
+	}
+	_, err := in.registryBreaker.Execute(func() (struct{}, error) {
 		//bound:timeout the registry, of a webhook | {Config.RegistryBudget} | spooled
 		ctx, cancel := context.WithTimeout(ctx, in.cfg.RegistryBudget)
 		defer cancel()
-		return in.seal(ctx, items)
+		return struct{}{}, in.answer(ctx, p)
 	})
+	return err
 }
 
 // publishWithin the budget, and only while the breaker lets it.
@@ -106,7 +110,7 @@ func (in *Ingress) counted(ctx context.Context, outcomes []outcome) {
 		case o.erased:
 			in.metrics.add(ctx, in.metrics.erased, 1)
 		case o.fault == "":
-			in.metrics.publishedOne(ctx, o.typ)
+			in.metrics.published.Add(o.typ, 1)
 			if o.author != "" {
 				in.fetches.published(o.author)
 			}

@@ -127,7 +127,7 @@ func (in *Ingress) bringAll(ctx context.Context, records []spool.Record) error {
 	//bound:timeout a call that drains the spool | {Config.DrainTimeout} | drained again later
 	within, cancel := context.WithTimeout(ctx, in.cfg.DrainTimeout)
 	defer cancel()
-	outcomes, err := in.seal(within, items)
+	outcomes, err := in.seal(within, items, in.answer)
 	if err != nil {
 		return err
 	}

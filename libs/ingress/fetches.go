@@ -35,7 +35,7 @@ func newFetches() *fetches {
 // once it was.
 func (f *fetches) wanted(e *pb.ChannelEvent) (wanted bool, author string) {
 	if inbound.ProfileOfAuthor(e) != nil {
-		if _, told := f.told.GetIfPresent(e.GetAuthorSubject()); !told {
+		if _, told := f.told.GetEntryQuietly(e.GetAuthorSubject()); !told { // that somebody asks keeps nothing longer
 			author = e.GetAuthorSubject()
 		}
 	}

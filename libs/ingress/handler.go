@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -33,13 +32,14 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.Write(ctx, w, err)
 		return
 	}
-	in.metrics.accepted.Add(ctx, 1, in.metrics.ofChannel)
+	in.metrics.accepted.Add(struct{}{}, 1)
 	if reply.ContentType != "" {
 		w.Header().Set("Content-Type", reply.ContentType)
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(reply.Body)))
 	w.WriteHeader(max(reply.Status, http.StatusOK))
-	_, _ = w.Write(reply.Body)
+	if len(reply.Body) > 0 {
+		_, _ = w.Write(reply.Body)
+	}
 }
 
 // take is the way of a request; an error is a problem.Problem.

@@ -41,6 +41,7 @@ type Connections interface {
 // Registry is what an Ingress asks of seal.Client.
 type Registry interface {
 	Acquire(ctx context.Context, acts []seal.Act) ([]seal.Subject, error)
+	Cached(acts []seal.Act) ([]seal.Subject, bool)
 	Find(ctx context.Context, ids []seal.Identity) ([]seal.Subject, error)
 	OpenSpool(ctx context.Context, items []*pb.OpenSpoolRequest_Item) ([]*pb.OpenSpoolResponse_Item, error)
 }
@@ -85,7 +86,7 @@ type Ingress struct {
 
 	bodies              room
 	requests, strangers chan struct{} // places for requests, and for those with an unknown ref among them
-	registryBreaker     *gobreaker.CircuitBreaker[[]outcome]
+	registryBreaker     *gobreaker.CircuitBreaker[struct{}]
 	publishBreaker      *gobreaker.CircuitBreaker[struct{}]
 
 	draining chan struct{} // held by who drains: the job, or PreStop
@@ -118,8 +119,8 @@ func New(cfg Config, d Deps) (*Ingress, error) {
 	if _, ok := d.Adapter.(channel.Fetcher); ok {
 		in.fetches = newFetches()
 	}
-	in.registryBreaker = newBreaker[[]outcome](in, "registry")
-	in.publishBreaker = newBreaker[struct{}](in, "publish")
+	in.registryBreaker = newBreaker(in, "registry")
+	in.publishBreaker = newBreaker(in, "publish")
 	if in.metrics, err = newMetrics(d.Telemetry.Meter, d.Adapter.Name(), s, d.Clock); err != nil {
 		return nil, errors.Join(fmt.Errorf("ingress: %w", err), s.Close())
 	}
@@ -149,8 +150,8 @@ func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Fe
 	pattern := "/webhooks/" + adapter.Name() + "/{ref}"
 	return in, &app.Parts{
 		Routes: []app.Route{
-			{Pattern: "POST " + pattern, Handler: in, Public: true, OwnBody: true},
-			{Pattern: "GET " + pattern, Handler: in, Public: true, OwnBody: true},
+			{Pattern: "POST " + pattern, Handler: in, Public: true, Prompt: true},
+			{Pattern: "GET " + pattern, Handler: in, Public: true, Prompt: true},
 		},
 		Topics: append(accounts.Topics(), bus.Topic{Name: SpoolKeysTopic, Compacted: true},
 			inbound.Events(adapter.Name()), inbound.Fetch(adapter.Name()), inbound.Revocations()),
@@ -167,14 +168,14 @@ func Build(cfg Config, d *app.Deps, adapter channel.Adapter, features channel.Fe
 
 // Close closes the spool.
 func (in *Ingress) Close() error {
-	return errors.Join(in.metrics.registered.Unregister(), in.spool.Close())
+	return errors.Join(in.metrics.close(), in.spool.Close())
 }
 
 var _ http.Handler = (*Ingress)(nil)
 
 // newBreaker opens after one failure and lets one request probe after the pause.
-func newBreaker[T any](in *Ingress, name string) *gobreaker.CircuitBreaker[T] {
-	return gobreaker.NewCircuitBreaker[T](gobreaker.Settings{
+func newBreaker(in *Ingress, name string) *gobreaker.CircuitBreaker[struct{}] {
+	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: name,
 		//bound:limit requests that try a registry or broker that has failed | {} | the others go to the spool
 		MaxRequests: 1,
@@ -182,9 +183,7 @@ func newBreaker[T any](in *Ingress, name string) *gobreaker.CircuitBreaker[T] {
 		Timeout:     in.cfg.BreakerPause,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures > 0 },
 		// Too much in flight, or what is refused for its data, is no outage: it is spooled, the others go on.
-		IsExcluded: func(err error) bool {
-			return errors.Is(err, bus.ErrFull) || errors.Is(err, errUnstored) || dataFault(err)
-		},
+		IsExcluded: func(err error) bool { return errors.Is(err, bus.ErrFull) || dataFault(err) },
 		OnStateChange: func(name string, from, to gobreaker.State) {
 			in.Telemetry.Log.Warn("ingress: breaker", "channel", in.Adapter.Name(), "breaker", name, "from", from.String(), "to", to.String())
 		},

@@ -45,6 +45,6 @@ func (in *Ingress) Take(ctx context.Context, conn *channel.Connection, result ch
 	if err := in.accept(context.WithoutCancel(ctx), source{connection: c}, result, time.Now(), in.Clock.Now()); err != nil {
 		return err
 	}
-	in.metrics.accepted.Add(ctx, 1, in.metrics.ofChannel)
+	in.metrics.accepted.Add(struct{}{}, 1)
 	return nil
 }

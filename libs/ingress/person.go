@@ -145,8 +145,8 @@ func valid(id seal.Identity) bool {
 	return seal.ValidID(id.Workspace) && seal.ValidID(id.Kind) && seal.ValidValue(id.Value)
 }
 
-// ask the registry for everybody in items: one Acquire and one Find at most.
-func (in *Ingress) ask(ctx context.Context, items []*item) (p people, err error) {
+// peopleOf items, of whom nothing is known yet.
+func peopleOf(items []*item) (p people) {
 	for _, it := range items {
 		acted, known := it.questions()
 		for _, id := range acted {
@@ -156,18 +156,43 @@ func (in *Ingress) ask(ctx context.Context, items []*item) (p people, err error)
 			p.known = inquire(p.known, id)
 		}
 	}
+	return p
+}
+
+func (p people) acts() []seal.Act {
+	acts := make([]seal.Act, len(p.acted))
+	for i, a := range p.acted {
+		acts[i] = seal.Act{Identity: a.question.identity, At: a.question.time()}
+	}
+	return acts
+}
+
+func told[Q comparable](questions []answered[Q], subjects []seal.Subject) {
+	for i, s := range subjects {
+		questions[i].subject = s
+	}
+}
+
+// remembered answers about people if the registry need not be asked about any of them.
+func (in *Ingress) remembered(p people) bool {
+	if len(p.known) > 0 {
+		return false
+	}
+	subjects, ok := in.Registry.Cached(p.acts())
+	if ok {
+		told(p.acted, subjects)
+	}
+	return ok
+}
+
+// answer about people, whom the registry is asked for: by one Acquire and one Find at most.
+func (in *Ingress) answer(ctx context.Context, p people) error {
 	if len(p.acted) > 0 {
-		acts := make([]seal.Act, len(p.acted))
-		for i, a := range p.acted {
-			acts[i] = seal.Act{Identity: a.question.identity, At: a.question.time()}
-		}
-		subjects, err := in.Registry.Acquire(ctx, acts)
+		subjects, err := in.Registry.Acquire(ctx, p.acts())
 		if err != nil {
-			return people{}, err
+			return err
 		}
-		for i, s := range subjects {
-			p.acted[i].subject = s
-		}
+		told(p.acted, subjects)
 	}
 	if len(p.known) > 0 {
 		ids := make([]seal.Identity, len(p.known))
@@ -176,13 +201,11 @@ func (in *Ingress) ask(ctx context.Context, items []*item) (p people, err error)
 		}
 		subjects, err := in.Registry.Find(ctx, ids)
 		if err != nil {
-			return people{}, err
+			return err
 		}
-		for i, s := range subjects {
-			p.known[i].subject = s
-		}
+		told(p.known, subjects)
 	}
-	return p, nil
+	return nil
 }
 
 // usable: something may be sealed for the subject.

@@ -23,8 +23,9 @@ type outcome struct {
 	fault   string
 }
 
-// seal makes the messages of items. An error is the registry's or the bucket's: no message was made.
-func (in *Ingress) seal(ctx context.Context, items []item) ([]outcome, error) {
+// seal makes the messages of items, once answer has said who their people are. An error is the registry's or the
+// bucket's: no message was made.
+func (in *Ingress) seal(ctx context.Context, items []item, answer func(context.Context, people) error) ([]outcome, error) {
 	outcomes := make([]outcome, len(items))
 	var sound []*item
 	for i := range items {
@@ -33,12 +34,13 @@ func (in *Ingress) seal(ctx context.Context, items []item) ([]outcome, error) {
 			sound = append(sound, &items[i])
 		}
 	}
-	p, err := in.ask(ctx, sound)
-	if err != nil {
+	p := peopleOf(sound)
+	if err := answer(ctx, p); err != nil {
 		return nil, err
 	}
 	for i := range items {
 		if outcomes[i].fault == "" {
+			var err error
 			if outcomes[i], err = in.sealOne(ctx, &items[i], p); err != nil {
 				return nil, err
 			}

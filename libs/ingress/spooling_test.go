@@ -163,6 +163,19 @@ func TestTheRegistrysBudget(t *testing.T) {
 	require.Zero(t, m.Publisher.Calls())
 }
 
+func TestWhoIsRememberedNeedsNoRegistry(t *testing.T) {
+	m := newMesh(t)
+	require.Equal(t, http.StatusOK, post(t, m, direct("a1", "1")))
+	m.Registry.FailWith(ingresstest.ErrAway)
+	stranger := direct("a1", "2")
+	stranger.Author, stranger.Contact = &channel.Identity{Kind: "courier", Value: "a stranger"}, nil
+	require.Equal(t, http.StatusOK, post(t, m, stranger))
+	require.Equal(t, 1, spooled(t, m))
+	require.Equal(t, http.StatusOK, post(t, m, direct("a1", "3")), "the breaker is open")
+	require.Len(t, m.Publisher.Messages(), 2)
+	require.Equal(t, 1, spooled(t, m))
+}
+
 func TestTooMuchInFlightIsNoOutage(t *testing.T) {
 	m := newMesh(t)
 	m.Publisher.FailWith(func(context.Context, []bus.Message) error { return bus.ErrFull })
@@ -462,8 +475,10 @@ func TestSlowBodiesKeepNobodyOut(t *testing.T) {
 }
 
 func TestASlowBodyTimesOut(t *testing.T) {
-	m := newMesh(t, func(c *ingress.Config) { c.BodyTimeout = 50 * time.Millisecond })
-	server := httptest.NewServer(m.Handler())
+	m := newMesh(t)
+	server := httptest.NewUnstartedServer(m.Handler())
+	server.Config.ReadTimeout = 50 * time.Millisecond
+	server.Start()
 	defer server.Close()
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	require.NoError(t, err)

@@ -143,7 +143,7 @@ func fromProto(keys []*pb.SubjectKey) []Subject {
 	for i, k := range keys {
 		subjects[i] = Subject{ID: k.GetSubjectId(), KeyID: k.GetKeyId(), Workspace: k.GetWorkspaceId(), State: k.GetState()}
 		if len(k.GetKey()) == KeySize {
-			subjects[i].Key = k.GetKey()
+			subjects[i].Key, subjects[i].shared = k.GetKey(), &sharedCipher{}
 		}
 	}
 	return subjects

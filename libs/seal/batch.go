@@ -36,6 +36,9 @@ const (
 )
 
 func (b *batcher[Q, A]) do(ctx context.Context, questions []Q) ([]A, error) {
+	if len(questions) == 0 {
+		return nil, nil
+	}
 	answers, err := b.join(ctx, questions)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,13 @@ type Act struct {
 	At       time.Time
 }
 
+func (a Act) micros() int64 {
+	if a.At.IsZero() {
+		return 0
+	}
+	return a.At.UnixMicro()
+}
+
 // Config of a Client.
 type Config struct {
 	// Address of the registry (host:port) and the token of this service. For Dial.
@@ -142,27 +149,15 @@ func (c *Client) Evict(subjectIDs ...string) {
 // ErrUnavailable when the registry could not be.
 func (c *Client) Acquire(ctx context.Context, acts []Act) ([]Subject, error) {
 	generation := c.identities.currentGeneration()
-	subjects := make([]Subject, len(acts))
-	var asked []int
-	var questions []acquireQuestion
-	for i, act := range acts {
-		if !act.Identity.valid() {
+	subjects, asked := c.cached(acts)
+	questions := make([]acquireQuestion, len(asked))
+	for j, i := range asked {
+		if !acts[i].Identity.valid() {
 			return nil, ErrInvalid
 		}
-		q := acquireQuestion{identity: act.Identity, generation: generation}
-		if !act.At.IsZero() {
-			q.atMicros = act.At.UnixMicro()
-		}
-		// The registry said that the identity was not erased since e.since: so it was not since any
-		// later time either.
-		e, ok := c.identities.get(c.hash(act.Identity))
-		if ok && (q.atMicros == 0 || q.atMicros >= e.since) {
-			subjects[i] = e.subject
-			continue
-		}
-		asked, questions = append(asked, i), append(questions, q)
+		questions[j] = acquireQuestion{acts[i].Identity, acts[i].micros(), generation}
 	}
-	c.meters.looked(ctx, "identity", len(acts)-len(asked), len(asked))
+	c.meters.looked("identity", len(acts)-len(asked), len(asked))
 	answers, err := c.acquires.do(ctx, questions)
 	if err != nil {
 		return nil, unavailable(err)
@@ -171,6 +166,32 @@ func (c *Client) Acquire(ctx context.Context, acts []Act) ([]Subject, error) {
 		subjects[i] = answers[j]
 	}
 	return subjects, nil
+}
+
+// Cached is Acquire without asking anybody; false where it would have to be.
+func (c *Client) Cached(acts []Act) ([]Subject, bool) {
+	subjects, missing := c.cached(acts)
+	if len(missing) > 0 {
+		return nil, false
+	}
+	c.meters.looked("identity", len(acts), 0)
+	return subjects, true
+}
+
+// cached gives the subjects that are known without asking, and which are not.
+func (c *Client) cached(acts []Act) (subjects []Subject, missing []int) {
+	subjects = make([]Subject, len(acts))
+	for i, act := range acts {
+		// The registry said that the identity was not erased since e.since: so it was not since any
+		// later time either.
+		e, ok := c.identities.get(c.hash(act.Identity))
+		if at := act.micros(); ok && (at == 0 || at >= e.since) {
+			subjects[i] = e.subject
+		} else {
+			missing = append(missing, i)
+		}
+	}
+	return subjects, missing
 }
 
 // Find finds subjects of identities, in order; State NONE where there is none. Makes none.
@@ -189,7 +210,7 @@ func (c *Client) Find(ctx context.Context, ids []Identity) ([]Subject, error) {
 		}
 		asked, questions = append(asked, i), append(questions, findQuestion{id, generation})
 	}
-	c.meters.looked(ctx, "identity", len(ids)-len(asked), len(asked))
+	c.meters.looked("identity", len(ids)-len(asked), len(asked))
 	answers, err := c.finds.do(ctx, questions)
 	if err != nil {
 		return nil, unavailable(err)
@@ -222,7 +243,7 @@ func (c *Client) Keys(ctx context.Context, workspace string, purpose pb.Purpose,
 		}
 		questions = append(questions, unwrapQuestion{id, purpose, workspace, generation})
 	}
-	c.meters.looked(ctx, "key", len(seen)-len(questions), len(questions))
+	c.meters.looked("key", len(seen)-len(questions), len(questions))
 	answers, err := c.unwraps.do(ctx, questions)
 	if err != nil {
 		return nil, nil, unavailable(err)
@@ -294,5 +315,6 @@ func (c *Client) Open(ctx context.Context, purpose pb.Purpose, parts []Sealed) (
 
 // hash is an identity as a cache key: nobody who reads the memory finds the value in it.
 func (c *Client) hash(id Identity) identityHash {
-	return sha256.Sum256(lengthPrefixed(c.hashKey, id.Workspace, id.Kind, id.Value))
+	var room [256]byte // enough for most
+	return sha256.Sum256(lengthPrefixed(room[:0], c.hashKey, id.Workspace, id.Kind, id.Value))
 }

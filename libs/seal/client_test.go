@@ -219,6 +219,37 @@ func TestTheErasedListIsAskedWheneverTheCacheCantKnow(t *testing.T) {
 	}
 }
 
+func TestCachedAsksNobody(t *testing.T) {
+	c, reg := sealtest.New(t)
+	at := time.Now()
+	known := seal.Act{Identity: id("+1"), At: at}
+	if _, ok := c.Cached([]seal.Act{known}); ok {
+		t.Error("somebody is known who was not asked about")
+	}
+	want := acquire(t, c, "+1")
+	later := seal.Act{Identity: id("+1"), At: at.Add(time.Hour)}
+	if _, ok := c.Cached([]seal.Act{later}); ok {
+		t.Error("the erased list was not asked")
+	}
+	if _, err := c.Acquire(t.Context(), []seal.Act{known}); err != nil {
+		t.Fatal(err)
+	}
+	calls := reg.Calls("Acquire")
+	if s, ok := c.Cached([]seal.Act{known, later}); !ok || s[0].ID != want.ID || s[1].ID != want.ID {
+		t.Error("who is known is not", s, ok)
+	}
+	if _, ok := c.Cached([]seal.Act{known, {Identity: id("+2")}}); ok {
+		t.Error("one of two is not known")
+	}
+	if reg.Calls("Acquire") != calls {
+		t.Error("the registry was asked")
+	}
+	c.Evict(want.ID)
+	if _, ok := c.Cached([]seal.Act{known}); ok {
+		t.Error("known after an eviction")
+	}
+}
+
 func TestFindMakesNoSubject(t *testing.T) {
 	c, reg := sealtest.New(t)
 	for range 2 {

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"sync"
 
 	pb "tributary.dev/proto/gen/tributary/v1"
 )
@@ -21,6 +22,23 @@ type Subject struct {
 	ID, KeyID, Workspace string
 	State                pb.SubjectState
 	Key                  []byte
+
+	shared *sharedCipher // of what the registry answered; nil: made for each use
+}
+
+// sharedCipher is the cipher of a cached key, made once: making one costs as much as sealing a part. It goes with the key.
+type sharedCipher struct {
+	once sync.Once
+	aead cipher.AEAD
+	err  error
+}
+
+func (s Subject) cipher() (cipher.AEAD, error) {
+	if s.shared == nil {
+		return newAEAD(s.Key, cipher.NewGCMWithRandomNonce)
+	}
+	s.shared.once.Do(func() { s.shared.aead, s.shared.err = newAEAD(s.Key, cipher.NewGCMWithRandomNonce) })
+	return s.shared.aead, s.shared.err
 }
 
 // Seal seals plain for a subject: AES-256-GCM under its data key, random nonce, bound to workspace,
@@ -33,16 +51,17 @@ func Seal(s Subject, category pb.Category, origin Origin, plain []byte) (*pb.Sea
 	return sealer.Seal(category, origin, plain)
 }
 
-// Sealer seals parts for one subject: making its cipher costs as much as sealing one.
+// Sealer seals parts for one subject. It is for one goroutine.
 type Sealer struct {
 	Subject
 	aead cipher.AEAD
+	data []byte // of one part at a time
 }
 
 // NewSealer makes one; it is to be kept no longer than the subject's key may be.
 func NewSealer(s Subject) (*Sealer, error) {
-	aead, err := newAEAD(s.Key, cipher.NewGCMWithRandomNonce)
-	return &Sealer{s, aead}, err
+	aead, err := s.cipher()
+	return &Sealer{Subject: s, aead: aead, data: make([]byte, 0, 256)}, err
 }
 
 // Seal is Seal for the subject.
@@ -51,7 +70,8 @@ func (s *Sealer) Seal(category pb.Category, origin Origin, plain []byte) (*pb.Se
 		return nil, fmt.Errorf("seal: subject, key, workspace, category and origin are needed")
 	}
 	part := &pb.SealedPart{SubjectId: s.ID, KeyId: s.KeyID, Category: category}
-	part.Ciphertext = s.aead.Seal(nil, nil, plain, partData(s.Subject, part, origin))
+	s.data = partData(s.data[:0], s.Subject, part, origin)
+	part.Ciphertext = s.aead.Seal(nil, nil, plain, s.data)
 	return part, nil
 }
 
@@ -60,7 +80,11 @@ func OpenWith(key Subject, part *pb.SealedPart, origin Origin) ([]byte, error) {
 	if part.GetSubjectId() != key.ID || part.GetKeyId() != key.KeyID {
 		return nil, ErrForged
 	}
-	return openRandom(key.Key, part.GetCiphertext(), partData(key, part, origin))
+	aead, err := key.cipher()
+	if err != nil {
+		return nil, err
+	}
+	return opened(aead, part.GetCiphertext(), partData(nil, key, part, origin))
 }
 
 // ReactionKey names a reaction without revealing it: HMAC-SHA256 of message and emoji under a key derived
@@ -71,21 +95,16 @@ func ReactionKey(author Subject, messageID, emoji string) string {
 		panic(err) // only for a length beyond HKDF's, which is a constant here
 	}
 	mac := hmac.New(sha256.New, key)
-	mac.Write(lengthPrefixed(messageID, emoji))
+	mac.Write(lengthPrefixed(nil, messageID, emoji))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-func partData(s Subject, part *pb.SealedPart, origin Origin) []byte {
-	return lengthPrefixed("tributary part v1", s.Workspace, s.ID, s.KeyID, pb.Category_name[int32(part.GetCategory())], string(origin))
+func partData(b []byte, s Subject, part *pb.SealedPart, origin Origin) []byte {
+	return lengthPrefixed(b, "tributary part v1", s.Workspace, s.ID, s.KeyID, pb.Category_name[int32(part.GetCategory())], string(origin))
 }
 
-// lengthPrefixed joins fields so that no two lists of fields give the same bytes.
-func lengthPrefixed(fields ...string) []byte {
-	size := 0
-	for _, f := range fields {
-		size += 4 + len(f)
-	}
-	b := make([]byte, 0, size)
+// lengthPrefixed appends fields to b so that no two lists of fields give the same bytes.
+func lengthPrefixed(b []byte, fields ...string) []byte {
 	for _, f := range fields {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(f)))
 		b = append(b, f...)
@@ -107,6 +126,10 @@ func openRandom(key, sealed, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return opened(aead, sealed, data)
+}
+
+func opened(aead cipher.AEAD, sealed, data []byte) ([]byte, error) {
 	plain, err := aead.Open(nil, nil, sealed, data)
 	if err != nil {
 		return nil, ErrForged

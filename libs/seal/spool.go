@@ -73,4 +73,4 @@ var spoolBody = []byte("tributary spool body v1")
 
 func spoolKEM() hpke.KEM { return hpke.DHKEM(ecdh.X25519()) }
 
-func spoolInfo(keyID string) []byte { return lengthPrefixed("tributary spool v1", keyID) }
+func spoolInfo(keyID string) []byte { return lengthPrefixed(nil, "tributary spool v1", keyID) }
