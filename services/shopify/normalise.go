@@ -43,40 +43,40 @@ type normaliser struct {
 }
 
 func (n *normaliser) webhook(body []byte) error {
-	var says claims
-	if err := channel.DecodeObject(body, &says); err != nil {
+	switch n.topic {
+	case "orders/create", "orders/updated", "orders/paid", "orders/cancelled", "orders/fulfilled", "orders/partially_fulfilled":
+		o := &order{}
+		return n.read(body, o, func() { n.order(o) })
+	case "checkouts/create", "checkouts/update":
+		c := &checkout{}
+		return n.read(body, c, func() { n.object(c.state(), partyOf(c.Email, c.Phone, c.Locale, c.Customer)) })
+	case "fulfillments/create", "fulfillments/update":
+		f := &fulfilment{}
+		return n.read(body, f, func() { n.object(f.state(), partyOf(f.Email, "", "", customer{})) })
+	case "customers/create", "customers/update":
+		c := &customer{}
+		return n.read(body, c, func() { n.customer(c) })
+	case "customers/data_request", "customers/redact", "shop/redact":
+		p := &privacyRequest{}
+		return n.read(body, p, func() { n.privacy(p) })
+	case "app/uninstalled":
+		return n.read(body, &claims{}, n.uninstalled)
+	default: // refunds/create and orders/edited name nobody: what they say comes with the order too
+		return n.read(body, &claims{}, func() { n.unknown(n.topic) })
+	}
+}
+
+// read reads a body into v, and then does what is to be done with it if it is what the headers say.
+func (n *normaliser) read(body []byte, v interface{ says() *claims }, then func()) error {
+	if err := channel.DecodeObject(body, v); err != nil {
 		return err
 	}
-	if n.shop == "" || says.notOf(n.shop, n.topic) {
+	if n.shop == "" || v.says().notOf(n.shop, n.topic) {
 		n.fault("shop")
 		return nil
 	}
-	switch n.topic {
-	case "orders/create", "orders/updated", "orders/paid", "orders/cancelled", "orders/fulfilled", "orders/partially_fulfilled":
-		o := read[order](body)
-		n.order(&o)
-	case "checkouts/create", "checkouts/update":
-		c := read[checkout](body)
-		n.object(c.state(), partyOf(c.Email, c.Phone, c.Locale, c.Customer))
-	case "fulfillments/create", "fulfillments/update":
-		f := read[fulfilment](body)
-		n.object(f.state(), partyOf(f.Email, "", "", customer{}))
-	case "customers/create", "customers/update":
-		c := read[customer](body)
-		n.customer(&c)
-	case "customers/data_request", "customers/redact", "shop/redact":
-		n.privacy(read[privacyRequest](body))
-	case "app/uninstalled":
-		n.uninstalled()
-	default: // refunds/create and orders/edited name nobody: what they say comes with the order too
-		n.unknown(n.topic)
-	}
+	then()
 	return nil
-}
-
-func read[T any](body []byte) (v T) {
-	_ = channel.DecodeObject(body, &v) // it was read before
-	return v
 }
 
 // order gives the order and what hangs on it.
@@ -178,6 +178,7 @@ func (n *normaliser) seen(order int64) int64 {
 // privacyRequest is what customers/data_request, customers/redact and shop/redact carry
 // (https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance).
 type privacyRequest struct {
+	claims
 	ShopID      id       `json:"shop_id"`
 	Customer    customer `json:"customer"`
 	Requested   []id     `json:"orders_requested"`
@@ -189,7 +190,7 @@ type privacyRequest struct {
 
 // privacy passes a request on, to each identity that data may lie under; that of a whole shop names nobody. A
 // repetition is the same one.
-func (n *normaliser) privacy(p privacyRequest) {
+func (n *normaliser) privacy(p *privacyRequest) {
 	details := map[string]string{"shop_id": string(p.ShopID), "customer_id": string(p.Customer.ID), "request_id": string(p.DataRequest.ID)}
 	for _, o := range append(p.Requested, p.Redacted...) {
 		if o != "" {
@@ -256,7 +257,7 @@ func key(kind, id string, order int64, identity string) string {
 	return kind + ":" + id + ":" + strconv.FormatInt(order, 10) + ":" + identity
 }
 
-// claims are what a body itself says of the shop and of what it is.
+// claims are what a body itself says of the shop and of what it is. Every body's type has them.
 type claims struct {
 	GID         text `json:"admin_graphql_api_id"`
 	MyShopify   text `json:"myshopify_domain"`
@@ -270,9 +271,11 @@ var resources = map[string]string{
 	"orders": "Order", "checkouts": "Checkout", "fulfillments": "Fulfillment", "customers": "Customer", "refunds": "Refund",
 }
 
+func (c *claims) says() *claims { return c }
+
 // notOf tells that a body contradicts the headers, which nobody signed: it is another shop's, or no such thing.
 // Where a header alone could end a connection or ask for an erasure, the body must say whose it is.
-func (c claims) notOf(shop, topic string) bool {
+func (c *claims) notOf(shop, topic string) bool {
 	switch topic {
 	case "app/uninstalled":
 		return string(c.MyShopify) != shop

@@ -11,7 +11,7 @@ import (
 // order as webhooks tell it and the Admin API answers it
 // (https://shopify.dev/docs/api/admin-rest/latest/resources/order).
 type order struct {
-	GID               text         `json:"admin_graphql_api_id"`
+	claims
 	ID                id           `json:"id"`
 	Name              text         `json:"name"`
 	Email             text         `json:"email"`
@@ -29,7 +29,6 @@ type order struct {
 	FulfillmentStatus text         `json:"fulfillment_status"`
 	Note              text         `json:"note"`
 	Tags              text         `json:"tags"`
-	StatusURL         text         `json:"order_status_url"`
 	Lines             []line       `json:"line_items"`
 	Fulfillments      []fulfilment `json:"fulfillments"`
 	Refunds           []refund     `json:"refunds"`
@@ -37,7 +36,7 @@ type order struct {
 
 // checkout as checkouts/create and checkouts/update tell it: a cart whose owner may have said who they are.
 type checkout struct {
-	GID         text     `json:"admin_graphql_api_id"`
+	claims
 	ID          id       `json:"id"`
 	Name        text     `json:"name"`
 	Email       text     `json:"email"`
@@ -51,7 +50,6 @@ type checkout struct {
 	Currency    text     `json:"currency"`
 	TotalPrice  amount   `json:"total_price"`
 	Note        text     `json:"note"`
-	URL         text     `json:"abandoned_checkout_url"`
 	Lines       []line   `json:"line_items"`
 }
 
@@ -89,7 +87,7 @@ type refund struct {
 
 // fulfilment (https://shopify.dev/docs/api/admin-rest/latest/resources/fulfillment).
 type fulfilment struct {
-	GID            text   `json:"admin_graphql_api_id"`
+	claims
 	ID             id     `json:"id"`
 	OrderID        id     `json:"order_id"`
 	Name           text   `json:"name"`
@@ -132,7 +130,7 @@ func (o *order) state() state {
 
 func (c *checkout) state() state {
 	s := state{placed: first(c.CreatedAt.Time, c.UpdatedAt.Time), Commerce: channel.Commerce{
-		Kind: "checkout", ID: string(c.ID), Number: string(c.Name), Status: "open", Note: string(c.Note), URL: string(c.URL),
+		Kind: "checkout", ID: string(c.ID), Number: string(c.Name), Status: "open", Note: string(c.Note), URL: string(c.CheckoutURL),
 		Lines: lines(c.Lines), CreatedAt: c.CreatedAt.Time, UpdatedAt: c.UpdatedAt.Time,
 	}}
 	ended := step{0, 2}

@@ -21,7 +21,7 @@ var mailAddress = regexp.MustCompile(`^[^\s@\x00-\x20\x7f<>,;"]{1,64}@[^\s@\x00-
 // customer as orders carry it, and as customers/create and customers/update tell it
 // (https://shopify.dev/docs/api/admin-rest/latest/resources/customer).
 type customer struct {
-	GID       text   `json:"admin_graphql_api_id"`
+	claims
 	ID        id     `json:"id"`
 	Email     text   `json:"email"`
 	Phone     text   `json:"phone"`
