@@ -52,8 +52,9 @@ type relay struct {
 
 const (
 	//bound:queue marked entries that are published at once | {} | the others wait in the database
-	relayBatch    = 200
-	relayEvery    = time.Second
+	relayBatch = 200
+	// relayEvery is for what could not be published before its request was answered.
+	relayEvery    = 5 * time.Second
 	publishedWait = 2 * time.Second
 	relayTimeout  = 15 * time.Second
 )

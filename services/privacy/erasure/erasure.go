@@ -63,7 +63,8 @@ type Config struct {
 	CacheMargin time.Duration
 	// AskAgain is the pause before a holder that has not answered, or has failed, is asked again.
 	AskAgain time.Duration
-	// Poll is how often open requests are looked at when nothing wakes them.
+	// Poll is after how long open requests are looked at when nothing wakes them; where none is open, what another replica
+	// may have left is looked for after five times that.
 	Poll time.Duration
 	// SeenFor, TopicsFor, DeadFor, SpoolFor and ErasedListFor are what a certificate says of the copies that are left.
 	SeenFor, TopicsFor, DeadFor, SpoolFor, ErasedListFor time.Duration
@@ -101,8 +102,9 @@ func (s *Service) begin(ctx context.Context, tx *sqldb.Tx, id, workspaceID, cont
 
 // Run carries open requests on until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(s.cfg.Poll)
-	defer tick.Stop()
+	//bound:timeout between two looks at open requests | a second, or five where none is open | looked at again
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		open, err := s.store.open(ctx, 100)
 		if err != nil && ctx.Err() == nil {
@@ -119,10 +121,15 @@ func (s *Service) Run(ctx context.Context) error {
 		if progress {
 			continue
 		}
+		pause := s.cfg.Poll
+		if len(open) == 0 && err == nil {
+			pause *= 5
+		}
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		case <-s.wake:
 		}
 	}
