@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -139,7 +140,7 @@ func (f faults) name(field string, value *string) {
 // text refuses what no database or topic should be given: too much, control characters, broken UTF-8.
 func (f faults) text(field, value string, most int) {
 	if utf8.RuneCountInString(value) > most {
-		f.add(field, "is too long")
+		f.add(field, fmt.Sprintf("must have %d characters at most", most))
 	}
 	if !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		f.add(field, "must have no control characters")

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"time"
 
 	pb "tributary.dev/proto/gen/tributary/v1"
@@ -152,7 +153,7 @@ type Sender struct {
 	Automated bool   `json:"automated,omitempty"`
 }
 
-// SendError says why a message or part failed.
+// SendError says why a message or part failed, or that nobody knows whether it did.
 type SendError struct {
 	Class    string `json:"class"`
 	Code     string `json:"code"`
@@ -225,8 +226,19 @@ func statusWord(s pb.Status) string {
 	return "queued"
 }
 
-// sendError words a part's error once for all channels: a class, a code, and a sentence for a person.
-func sendError(class pb.ErrorClass, code string) *SendError {
+// sendError is nil where nothing went wrong.
+func sendError(status pb.Status, class pb.ErrorClass, code string) *SendError {
+	switch status {
+	case pb.Status_STATUS_FAILED:
+		return failure(class, code)
+	case pb.Status_STATUS_UNKNOWN:
+		return &SendError{"unknown", cmp.Or(code, "no_answer"), "Nobody knows whether the provider took the message; sent again, it may arrive twice."}
+	}
+	return nil
+}
+
+// failure words a part's error once for all channels: a class, a code, and a sentence for a person.
+func failure(class pb.ErrorClass, code string) *SendError {
 	switch class {
 	case pb.ErrorClass_ERROR_CLASS_RETRY:
 		return &SendError{"retry", code, "The provider could not take the message just then; it can be sent again."}

@@ -183,9 +183,7 @@ func attachParts(ctx context.Context, tx *sqldb.Tx, byID map[string]*messageRow)
 			var class pb.ErrorClass
 			err := r.Scan(&message, &p.Part, &p.Attempt, &status, &class, &code)
 			p.Status = statusWord(status)
-			if status == pb.Status_STATUS_FAILED {
-				p.Error = sendError(class, code)
-			}
+			p.Error = sendError(status, class, code)
 			byID[message].parts = append(byID[message].parts, p)
 			return err
 		})
@@ -247,9 +245,7 @@ func (m *messageRow) message(subject func(*pb.Mention) string, persons people) M
 	if m.status != pb.Status_STATUS_UNSPECIFIED {
 		out.Status = new(statusWord(m.status))
 	}
-	if m.status == pb.Status_STATUS_FAILED {
-		out.Error = sendError(m.errorClass, m.errorCode)
-	}
+	out.Error = sendError(m.status, m.errorClass, m.errorCode)
 	for _, at := range m.attachments {
 		if name, contentID, named := m.names(at.id); named {
 			shown := at.attachment(name)

@@ -14,6 +14,7 @@ import (
 
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
+	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/api"
 	"tributary.dev/services/conversation/store"
 )
@@ -57,6 +58,13 @@ func TestAPostedMessageIsQueuedOnceHoweverOftenItIsPosted(t *testing.T) {
 			t.Fatalf("%d commands", n)
 		}
 		h.do("POST", "/v1/messages/"+m.ID+"/retry", "").problem(409, "conflict")
+		h.exec("UPDATE message_parts SET status = $1", int(pb.Status_STATUS_UNKNOWN))
+		h.exec("UPDATE messages SET status = $1 WHERE id = $2", int(pb.Status_STATUS_UNKNOWN), m.ID)
+		unknown := read[api.Message](h.get("/v1/messages/" + m.ID))
+		if *unknown.Status != "unknown" || unknown.Error == nil || unknown.Error.Class != "unknown" || unknown.Error.Code != "no_answer" ||
+			unknown.Error.Sentence == "" || unknown.Parts[0].Error == nil || *unknown.Parts[0].Error != *unknown.Error {
+			t.Fatalf("got %+v", unknown)
+		}
 		h.exec("UPDATE message_parts SET status = 5, error_class = 3, error_code = '30003'")
 		h.exec("UPDATE messages SET status = 5, error_class = 3, error_code = '30003' WHERE id = $1", m.ID)
 		h.exec("UPDATE conversations SET out_message = ''")
