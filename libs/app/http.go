@@ -20,7 +20,7 @@ import (
 
 const (
 	// requestTimeout, bodyTimeout and answerTimeout bound slow callers; streams have no answerTimeout.
-	//bound:timeout a request's headers, and a webhook's body with them | {} | the connection is closed, the webhook answered 408
+	//bound:timeout a request's headers, and a webhook's body with them; a connection's first from when it was made | {} | the connection is closed, the webhook answered 408
 	requestTimeout = 10 * time.Second
 	//bound:timeout a request's body | {} | reading it fails
 	bodyTimeout = 30 * time.Second

@@ -175,12 +175,14 @@ func told[Q comparable](questions []answered[Q], subjects []seal.Subject) {
 
 // remembered answers about people if the registry need not be asked about any of them.
 func (in *Ingress) remembered(p people) bool {
-	if len(p.known) > 0 {
-		return false
+	questions := p.acts()
+	for _, k := range p.known {
+		questions = append(questions, seal.Act{Identity: k.question})
 	}
-	subjects, ok := in.Registry.Cached(p.acts())
+	subjects, ok := in.Registry.Cached(questions)
 	if ok {
-		told(p.acted, subjects)
+		told(p.acted, subjects[:len(p.acted)])
+		told(p.known, subjects[len(p.acted):])
 	}
 	return ok
 }

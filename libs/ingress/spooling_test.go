@@ -172,7 +172,9 @@ func TestWhoIsRememberedNeedsNoRegistry(t *testing.T) {
 	require.Equal(t, http.StatusOK, post(t, m, stranger))
 	require.Equal(t, 1, spooled(t, m))
 	require.Equal(t, http.StatusOK, post(t, m, direct("a1", "3")), "the breaker is open")
-	require.Len(t, m.Publisher.Messages(), 2)
+	read := channel.Event{Type: channel.TypeReceipt, Account: "a1", Key: "4", Contact: direct("a1", "3").Contact, Target: "m-3", Receipt: &channel.Receipt{Status: channel.StatusRead}}
+	require.Equal(t, http.StatusOK, post(t, m, read))
+	require.Len(t, m.Publisher.Messages(), 3)
 	require.Equal(t, 1, spooled(t, m))
 }
 

@@ -168,7 +168,17 @@ func (c *Client) Acquire(ctx context.Context, acts []Act) ([]Subject, error) {
 	return subjects, nil
 }
 
-// Cached is Acquire without asking anybody; false where it would have to be.
+// acts of people of whom no time is known: whoever is cached is them.
+func acts(ids []Identity) []Act {
+	acts := make([]Act, len(ids))
+	for i, id := range ids {
+		acts[i].Identity = id
+	}
+	return acts
+}
+
+// Cached is Acquire without asking anybody, and Find for acts without a time; false where the registry would have to be
+// asked.
 func (c *Client) Cached(acts []Act) ([]Subject, bool) {
 	subjects, missing := c.cached(acts)
 	if len(missing) > 0 {
@@ -197,18 +207,13 @@ func (c *Client) cached(acts []Act) (subjects []Subject, missing []int) {
 // Find finds subjects of identities, in order; State NONE where there is none. Makes none.
 func (c *Client) Find(ctx context.Context, ids []Identity) ([]Subject, error) {
 	generation := c.identities.currentGeneration()
-	subjects := make([]Subject, len(ids))
-	var asked []int
-	var questions []findQuestion
-	for i, id := range ids {
-		if !id.valid() {
+	subjects, asked := c.cached(acts(ids))
+	questions := make([]findQuestion, len(asked))
+	for j, i := range asked {
+		if !ids[i].valid() {
 			return nil, ErrInvalid
 		}
-		if e, ok := c.identities.get(c.hash(id)); ok {
-			subjects[i] = e.subject
-			continue
-		}
-		asked, questions = append(asked, i), append(questions, findQuestion{id, generation})
+		questions[j] = findQuestion{ids[i], generation}
 	}
 	c.meters.looked("identity", len(ids)-len(asked), len(asked))
 	answers, err := c.finds.do(ctx, questions)

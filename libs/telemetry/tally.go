@@ -51,4 +51,9 @@ func (t *Tally[K]) Add(key K, n int) {
 }
 
 // Close ends what is told of it.
-func (t *Tally[K]) Close() error { return t.registered.Unregister() }
+func (t *Tally[K]) Close() error {
+	if t.registered == nil {
+		return nil
+	}
+	return t.registered.Unregister()
+}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/channel"
@@ -107,9 +108,9 @@ func normalIdentity(kind, value string) (normal string, ok bool) {
 		if shortCode.MatchString(value) {
 			return value, true
 		}
-		return phone.E164(value)
+		return phone.E164(typed(value))
 	case "whatsapp":
-		number, ok := phone.E164(strings.TrimPrefix(value, "whatsapp:"))
+		number, ok := phone.E164(typed(strings.TrimPrefix(value, "whatsapp:")))
 		return "whatsapp:" + number, ok
 	case "shopify_customer":
 		shop, customer, found := strings.Cut(value, ":")
@@ -119,6 +120,19 @@ func normalIdentity(kind, value string) (normal string, ok bool) {
 		return value, found && team != "" && user != "" && seal.ValidValue(value)
 	}
 	return value, seal.ValidValue(value) // a channel's own ids have no other form
+}
+
+// typed is a telephone number as people and their programs write them, in the characters that phone.E164 knows.
+func typed(number string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '/' || unicode.Is(unicode.Zs, r):
+			return ' '
+		case unicode.Is(unicode.Pd, r):
+			return '-'
+		}
+		return r
+	}, strings.TrimPrefix(number, "tel:"))
 }
 
 var shortCode = regexp.MustCompile(`^[0-9]{3,8}$`)

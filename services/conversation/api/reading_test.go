@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -470,6 +471,12 @@ func TestContactsAreFoundByTheirIdentityAndShowWhoTheyAre(t *testing.T) {
 		if len(found) != 1 || found[0].ID != ada.contact || found[0].Name != "Ada" || found[0].Attributes["locale"] != "de-CH" ||
 			len(found[0].Identities) != 1 || found[0].Identities[0] != (api.Identity{Channel: "sms", Kind: "phone", Value: "+41790000001"}) {
 			t.Fatalf("found %+v", found)
+		}
+		for _, written := range []string{"tel:+41790000001", "+41/79/000 00 01", "+41\u00a079\u00a0000\u00a000\u00a001", "+41 79\u2011000\u201100\u201101"} {
+			found := read[page[api.Contact]](h.get("/v1/contacts?identity_kind=phone&identity=" + url.QueryEscape(written))).Items
+			if len(found) != 1 || found[0].ID != ada.contact {
+				t.Fatalf("%q finds %+v", written, found)
+			}
 		}
 		for _, identity := range []string{"whatsapp&identity=whatsapp:%2B41790000001", "phone&identity=12345", "slack_user&identity=T1:U1"} {
 			if got := read[page[api.Contact]](h.get("/v1/contacts?identity_kind=" + identity)).Items; len(got) != 0 {

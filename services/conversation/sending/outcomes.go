@@ -275,13 +275,11 @@ func (p *part) mark(c *store.Conversation) {
 // elsewhere applies a receipt to a message that was sent elsewhere and so has no parts.
 func (s *Sending) elsewhere(ctx context.Context, tx *sqldb.Tx, message string, e *pb.ChannelEvent) ([]store.Entry, error) {
 	r := e.GetReceipt()
-	status, class, code := r.GetStatus(), r.GetErrorClass(), r.GetErrorCode()
+	status := r.GetStatus()
 	if status == pb.Status_STATUS_DEFERRED {
 		return nil, nil
 	}
-	if status != pb.Status_STATUS_FAILED {
-		class, code = 0, ""
-	}
+	class, code := saidOf(status, r.GetErrorClass(), r.GetErrorCode())
 	told := &pb.ConversationEvent{Type: "message.status", WorkspaceId: e.GetWorkspaceId(), MessageId: message,
 		Direction: pb.Direction_DIRECTION_OUTBOUND, Status: status}
 	found := false

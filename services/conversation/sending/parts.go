@@ -71,10 +71,19 @@ func (p *part) raise(status pb.Status, order int64, event string, class pb.Error
 	if newer <= 0 {
 		return
 	}
-	if status != pb.Status_STATUS_FAILED {
-		class, code = 0, ""
-	}
+	class, code = saidOf(status, class, code)
 	p.Status, p.StatusOrder, p.StatusEvent, p.ErrorClass, p.ErrorCode, p.changed = status, order, event, class, code, true
+}
+
+// saidOf a status is why it failed; where nobody knows that, the code by which the call ended.
+func saidOf(status pb.Status, class pb.ErrorClass, code string) (pb.ErrorClass, string) {
+	switch status {
+	case pb.Status_STATUS_FAILED:
+		return class, code
+	case pb.Status_STATUS_UNKNOWN:
+		return 0, code
+	}
+	return 0, ""
 }
 
 // partSet holds all attempts of some messages.

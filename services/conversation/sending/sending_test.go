@@ -159,6 +159,10 @@ func TestTheSweeperWaitsUntilNobodyCanCallAnyMore(t *testing.T) {
 		m.Pass(5 * time.Minute)
 		m.look()
 		m.is(m.posted[c][2], 0, pb.Status_STATUS_UNKNOWN, "")
+		m.post(c, 1)
+		m.take()
+		m.report(m.issued[3], &pb.Receipt{Status: pb.Status_STATUS_UNKNOWN, ErrorClass: pb.ErrorClass_ERROR_CLASS_RETRY, ErrorCode: "cut_off"}, 4)
+		m.is(m.posted[c][3], 0, pb.Status_STATUS_UNKNOWN, "cut_off") // how the call ended
 		if n := m.Count("conversations WHERE out_message <> ''"); n != 0 {
 			t.Errorf("%d slots are held", n)
 		}
