@@ -234,5 +234,6 @@ func TestWhatTheConversationServiceIsMeasuredBy(t *testing.T) {
 	e.scale, e.window, e.cacheTTL = .02, time.Second, time.Second
 	measuredIn(t, e, "read", "api_list_p99_ms", "api_list_per_second", "search_messages_per_second")
 	measuredIn(t, e, "erase", "erase_work_seconds", "erase_wait_seconds")
+	e.window = 600 * time.Millisecond // less than a fast machine takes for all
 	measuredIn(t, e, "drain", "drain_ratio", "drain_per_second", "copy_per_second")
 }

@@ -266,12 +266,15 @@ func settingsAreBroughtIntoLine(t *testing.T, c *Cluster) {
 			bus.Topic{Name: "apps", Compacted: true, MaxCompactionLag: time.Hour, Segment: time.Hour})
 	}
 	for topic, settings := range wanted {
-		found := c.settings(t, topic)
-		for name, value := range settings {
-			if found[name] != value {
-				t.Errorf("%s: %s is %q, want %q", topic, name, found[name], value)
+		Eventually(t, topic+" has the settings", func() bool { // brokers tell of what they have taken a little later
+			found := c.settings(t, topic)
+			for name, value := range settings {
+				if found[name] != value {
+					return false
+				}
 			}
-		}
+			return true
+		})
 	}
 	err := b.EnsureTopics(t.Context(), bus.Topic{Name: "commands", Retention: 400 * 24 * time.Hour, OffsetsOutlive: true})
 	if err == nil || !strings.Contains(err.Error(), "offsets.retention.minutes") {
