@@ -168,12 +168,18 @@ func newRun(w *world, o options, s scenario, begun time.Time) *run {
 	return r
 }
 
-// watch follows the stream and says how far the run is, until stop is called.
+// watch follows the stream, which is open then, and says how far the run is, until stop is called.
 func (r *run) watch(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { r.stream.follow(ctx) })
 	watching.Go(func() { r.progress(ctx) })
+	select {
+	case <-r.stream.open:
+	case <-time.After(30 * time.Second):
+		r.broken("the event stream did not open")
+	case <-ctx.Done():
+	}
 	return func() {
 		cancel()
 		watching.Wait()

@@ -18,6 +18,9 @@ import (
 type stream struct {
 	api    *mesh.Client
 	ledger *ledger
+	// open is closed once the mesh has said from where it tells: what came before is not told.
+	open   chan struct{}
+	opened sync.Once
 
 	mu     sync.Mutex
 	seen   map[messageID]int64 // µs since the run began
@@ -53,7 +56,7 @@ func parseID(text []byte) (id messageID, ok bool) {
 }
 
 func newStream(api *mesh.Client, l *ledger) *stream {
-	return &stream{api: api, ledger: l, seen: map[messageID]int64{}, ended: map[messageID]bool{}}
+	return &stream{api: api, ledger: l, open: make(chan struct{}), seen: map[messageID]int64{}, ended: map[messageID]bool{}}
 }
 
 // follow reads the stream until ctx ends, coming back behind the last event whenever it is cut off.
@@ -107,6 +110,7 @@ func (s *stream) advance(position string) {
 	defer s.mu.Unlock()
 	if position != "" {
 		s.last = position
+		s.opened.Do(func() { close(s.open) })
 	}
 }
 
