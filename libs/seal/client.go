@@ -168,8 +168,8 @@ func (c *Client) Acquire(ctx context.Context, acts []Act) ([]Subject, error) {
 	return subjects, nil
 }
 
-// acts of people of whom no time is known: whoever is cached is them.
-func acts(ids []Identity) []Act {
+// undated acts of people: whoever is cached is them, whenever they acted.
+func undated(ids []Identity) []Act {
 	acts := make([]Act, len(ids))
 	for i, id := range ids {
 		acts[i].Identity = id
@@ -207,7 +207,7 @@ func (c *Client) cached(acts []Act) (subjects []Subject, missing []int) {
 // Find finds subjects of identities, in order; State NONE where there is none. Makes none.
 func (c *Client) Find(ctx context.Context, ids []Identity) ([]Subject, error) {
 	generation := c.identities.currentGeneration()
-	subjects, asked := c.cached(acts(ids))
+	subjects, asked := c.cached(undated(ids))
 	questions := make([]findQuestion, len(asked))
 	for j, i := range asked {
 		if !ids[i].valid() {
