@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"tributary.dev/libs/bus"
 )
 
 // bareOrder is what a bare handler is told: where to write, and what the mesh wrote for the same webhooks.
@@ -31,22 +33,52 @@ type bareOrder struct {
 	Check, Secret string
 	// Raw writes what came, instead of as much as the mesh makes of it.
 	Raw bool
+	// Bus has it written by the mesh's own client, to the topic without this prefix; empty: by kafka-go's Writer.
+	Bus string
+}
+
+// write is how a bare handler writes a record.
+type write func(ctx context.Context, key string, value []byte) error
+
+// writer gives the order's way to write, and what ends it.
+func (o *bareOrder) writer(ctx context.Context) (write, func() error, error) {
+	if o.Bus != "" {
+		b, err := bus.Open(ctx, bus.Config{Brokers: o.Brokers, Prefix: o.Bus})
+		if err != nil {
+			return nil, nil, err
+		}
+		var headers []bus.Header
+		for _, h := range o.Headers {
+			headers = append(headers, bus.Header(h))
+		}
+		topic := strings.TrimPrefix(o.Topic, o.Bus)
+		write := func(ctx context.Context, key string, value []byte) error {
+			return b.Publish(ctx, bus.Message{Topic: topic, Key: key, Value: value, Headers: headers})
+		}
+		return write, func() error { return b.Close(ctx) }, nil
+	}
+	w := (&env{kafka: o.Brokers}).brokers().writer()
+	write := func(ctx context.Context, key string, value []byte) error {
+		return w.WriteMessages(ctx, kafka.Message{Topic: o.Topic, Key: []byte(key), Value: value, Headers: o.Headers})
+	}
+	return write, w.Close, nil
 }
 
 // serveBare is a process of its own: the least that takes Slack's webhooks in and loses none. It reads,
 // checks the signature, and writes as many bytes as the mesh does. It is given its order on stdin, prints
 // its address, and serves until it is told to end.
-func serveBare(ctx context.Context, in io.Reader, out io.Writer) error {
+func serveBare(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
 	var order bareOrder
 	if err := json.NewDecoder(in).Decode(&order); err != nil {
 		return err
 	}
-	b := (&env{kafka: order.Brokers}).brokers()
-	defer b.close()
-	w := b.writer()
-	defer w.Close()
+	write, end, err := order.writer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -54,7 +86,7 @@ func serveBare(ctx context.Context, in io.Reader, out io.Writer) error {
 	if checks[order.Check] == nil {
 		return fmt.Errorf("no check is called %q", order.Check)
 	}
-	server := &http.Server{Handler: order.handler(w), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: order.handler(write), ReadHeaderTimeout: 5 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	fmt.Fprintln(out, l.Addr())
@@ -66,7 +98,7 @@ func serveBare(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
-func (o *bareOrder) handler(w *kafka.Writer) http.HandlerFunc {
+func (o *bareOrder) handler(write write) http.HandlerFunc {
 	var n atomic.Int64
 	check := checks[o.Check]
 	return func(rw http.ResponseWriter, r *http.Request) {
@@ -84,8 +116,7 @@ func (o *bareOrder) handler(w *kafka.Writer) http.HandlerFunc {
 			value = body
 		}
 		key := o.Keys[int(n.Add(1))%len(o.Keys)]
-		err = w.WriteMessages(r.Context(), kafka.Message{Topic: o.Topic, Key: []byte(key), Value: value, Headers: o.Headers})
-		if err != nil {
+		if err := write(r.Context(), key, value); err != nil {
 			http.Error(rw, "broker", http.StatusServiceUnavailable)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 const warmPeople = 1000
 
 func ingest(ctx context.Context, e *env) ([]figure, error) {
-	in, err := e.compareIngest(ctx, slackTeam, 64, knownPeople)
+	in, err := e.compareIngest(ctx, way{account: slackTeam, connections: 64, people: knownPeople})
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func ingest(ctx context.Context, e *env) ([]figure, error) {
 }
 
 func ingest256(ctx context.Context, e *env) ([]figure, error) {
-	in, err := e.compareIngest(ctx, slackTeam, 256, knownPeople)
+	in, err := e.compareIngest(ctx, way{account: slackTeam, connections: 256, people: knownPeople})
 	if err != nil {
 		return nil, err
 	}
@@ -39,8 +39,21 @@ func ingest256(ctx context.Context, e *env) ([]figure, error) {
 	}, nil
 }
 
+// ingestBus tells what the mesh does beside publishing: the bare handler has its client too. No floor is set.
+func ingestBus(ctx context.Context, e *env) ([]figure, error) {
+	in, err := e.compareIngest(ctx, way{account: slackTeam, connections: 64, people: knownPeople, bus: true})
+	if err != nil {
+		return nil, err
+	}
+	return []figure{
+		{Name: "ingest_bus_ratio", Value: in.ratio, Unit: "ratio"},
+		{Name: "bare_bus_per_second", Value: in.bare, Unit: "webhooks/s"},
+		{Name: "bare_bus_cpu_us", Value: in.bareCPU, Unit: "us/webhook"},
+	}, nil
+}
+
 func ingestCold(ctx context.Context, e *env) ([]figure, error) {
-	in, err := e.compareIngest(ctx, slackTeam, 64, newPeople)
+	in, err := e.compareIngest(ctx, way{account: slackTeam, connections: 64, people: newPeople})
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +68,7 @@ func ingestCold(ctx context.Context, e *env) ([]figure, error) {
 // ingestOf is how webhooks of another channel than Slack are taken in.
 func ingestOf(a account) func(ctx context.Context, e *env) ([]figure, error) {
 	return func(ctx context.Context, e *env) ([]figure, error) {
-		in, err := e.compareIngest(ctx, a, 64, knownPeople)
+		in, err := e.compareIngest(ctx, way{account: a, connections: 64, people: knownPeople})
 		if err != nil {
 			return nil, err
 		}
@@ -79,10 +92,18 @@ type ingested struct {
 	p99, bareP99 float64 // milliseconds
 }
 
+// way in that is compared.
+type way struct {
+	account
+	connections int
+	people      func(n int) int
+	bus         bool // the bare handler writes by the mesh's client
+}
+
 // compareIngest lets a channel's service and a bare handler take the same webhooks, over as many connections,
 // onto the same topic. Each has the machine for itself: the other does not run, and nothing does that is not
 // on the way in. The channel's own consumers, which look for files and profiles to fetch, run with it.
-func (e *env) compareIngest(ctx context.Context, a account, connections int, people func(int) int) (r ingested, err error) {
+func (e *env) compareIngest(ctx context.Context, a way) (r ingested, err error) {
 	only := []string{a.channel, "privacy", "connect"}
 	if a.channel != "slack" {
 		only = append(only, "slack")
@@ -102,8 +123,11 @@ func (e *env) compareIngest(ctx context.Context, a account, connections int, peo
 		return r, err
 	}
 	c := &ingestComparison{
-		env: e, w: w, b: b, channel: a.channel, topic: w.Prefix() + "inbound." + a.channel, connections: connections, maker: made(people),
+		env: e, w: w, b: b, channel: a.channel, topic: w.Prefix() + "inbound." + a.channel, connections: a.connections, maker: made(a.people),
 		order: bareOrder{Check: a.check, Secret: signedWith, Raw: a.raw},
+	}
+	if a.bus {
+		c.order.Bus = w.Prefix()
 	}
 	if a.channel != "slack" {
 		if err := w.StopProcess(ctx, "slack"); err != nil {
@@ -113,7 +137,7 @@ func (e *env) compareIngest(ctx context.Context, a account, connections int, peo
 	if err := c.learn(ctx); err != nil {
 		return r, err
 	}
-	r.compared, err = e.compare(ctx, fmt.Sprintf("%d connections", connections), c.mesh, c.bare)
+	r.compared, err = e.compare(ctx, fmt.Sprintf("%d connections", a.connections), c.mesh, c.bare)
 	if err != nil {
 		return r, err
 	}
@@ -142,13 +166,13 @@ func (c *ingestComparison) learn(ctx context.Context) error {
 	if err := c.warm(ctx, address); err != nil {
 		return err
 	}
-	records, err := c.b.sample(ctx, c.topic, warmPeople)
+	records, err := c.b.sample(ctx, c.topic, warmPeople/5) // of a partition, to which some thirtieth of them write in turn
 	if err != nil {
 		return err
 	}
-	c.order.Brokers, c.order.Topic, c.order.Value, c.order.Headers = c.kafka, c.topic, records[0].Value, records[0].Headers
-	for _, m := range records {
-		c.order.Keys = append(c.order.Keys, string(m.Key))
+	c.order.Brokers, c.order.Topic, c.order.Value, c.order.Headers, c.order.Keys = c.kafka, c.topic, records[0].Value, records[0].Headers, mixed(records)
+	if n := len(c.order.Keys); n < warmPeople {
+		return fmt.Errorf("the mesh wrote under %d keys, for %d people", n, warmPeople)
 	}
 	size := 0
 	for _, h := range c.order.Headers {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -69,18 +71,15 @@ func (b *brokers) written(ctx context.Context, topic string) (n int64, err error
 	return n, err
 }
 
-// sample reads up to n records of a topic that has at least one.
-func (b *brokers) sample(ctx context.Context, topic string, n int) (records []kafka.Message, err error) {
+// sample reads the first records of each partition of a topic, n of it at most.
+func (b *brokers) sample(ctx context.Context, topic string, n int64) (records []kafka.Message, err error) {
 	ends, err := b.ends(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
 	for partition, end := range ends {
-		if end == 0 || len(records) >= n {
-			continue
-		}
 		r := kafka.NewReader(kafka.ReaderConfig{Brokers: b.addresses, Topic: topic, Partition: partition, MaxWait: 100 * time.Millisecond})
-		for range min(end, int64(n-len(records))) {
+		for range min(end, n) {
 			m, err := r.ReadMessage(ctx)
 			if err != nil {
 				return nil, errors.Join(err, r.Close())
@@ -95,4 +94,20 @@ func (b *brokers) sample(ctx context.Context, topic string, n int) (records []ka
 		return nil, fmt.Errorf("%s is empty", topic)
 	}
 	return records, nil
+}
+
+// mixed gives the keys of records, each once, in an order of chance that is the same each time. Records come partition by
+// partition: written in their order, nearly all that is under way at once would be of one partition, and go to the broker in
+// a few large batches where the mesh, whose people write in turn, needs many.
+func mixed(records []kafka.Message) (keys []string) {
+	seen := map[string]bool{}
+	for _, m := range records {
+		if key := string(m.Key); !seen[key] {
+			seen[key] = true
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	return keys
 }

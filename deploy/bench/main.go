@@ -34,6 +34,7 @@ func measures() []measure {
 	all := []measure{
 		{name: "ingest", run: ingest},
 		{name: "ingest_256", run: ingest256},
+		{name: "ingest_bus", run: ingestBus},
 		{name: "ingest_cold", run: ingestCold},
 		{name: "end_to_end", run: endToEnd},
 		{name: "whole_way", run: wholeWay},

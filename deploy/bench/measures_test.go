@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // TestMain also is the bare handler that the measures start.
@@ -117,6 +119,36 @@ func TestSending(t *testing.T) { measured(t, "send", "send_per_second") }
 
 func TestSlowCallers(t *testing.T) {
 	measured(t, "slow", "slow_connections_rss_mb", "slow_connections_kb_each")
+}
+
+func TestIngestBesideTheMeshsOwnClient(t *testing.T) {
+	measured(t, "ingest_bus", "ingest_bus_ratio", "bare_bus_per_second", "bare_bus_cpu_us")
+}
+
+// Whoever wrote in the order of the sample would write to one partition at a time, in large batches.
+func TestTheBareHandlersKeysAreMixed(t *testing.T) {
+	var records []kafka.Message
+	for partition := range partitions {
+		for n := range 30 {
+			for range 3 {
+				records = append(records, kafka.Message{Key: fmt.Appendf(nil, "%d/%d", partition, n)})
+			}
+		}
+	}
+	keys := mixed(records)
+	if len(keys) != partitions*30 || !slices.Equal(keys, mixed(records)) {
+		t.Fatal(len(keys))
+	}
+	for from := 0; from < len(keys); from += 64 { // as many as are under way at once
+		of := map[string]bool{}
+		for _, key := range keys[from:min(from+64, len(keys))] {
+			partition, _, _ := strings.Cut(key, "/")
+			of[partition] = true
+		}
+		if len(of) < partitions/2 {
+			t.Errorf("64 keys in a row are of %d partitions", len(of))
+		}
+	}
 }
 
 func TestIngestOfNewPeople(t *testing.T) {
