@@ -15,6 +15,7 @@ require (
 	github.com/stretchr/testify v1.12.1
 	pgregory.net/rapid v1.3.0
 	tributary.dev/libs v0.0.0
+	tributary.dev/proto v0.0.0
 )
 
 require (
@@ -93,5 +94,4 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 	modernc.org/sqlite v1.60.1 // indirect
-	tributary.dev/proto v0.0.0 // indirect
 )
