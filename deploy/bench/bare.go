@@ -55,7 +55,11 @@ func (o *bareOrder) writer(ctx context.Context) (write, func() error, error) {
 		write := func(ctx context.Context, key string, value []byte) error {
 			return b.Publish(ctx, bus.Message{Topic: topic, Key: key, Value: value, Headers: headers})
 		}
-		return write, func() error { return b.Close(ctx) }, nil
+		return write, func() error {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			return b.Close(ctx)
+		}, nil
 	}
 	w := (&env{kafka: o.Brokers}).brokers().writer()
 	write := func(ctx context.Context, key string, value []byte) error {
