@@ -16,7 +16,7 @@ func TestWhatAnotherProcessWritesIsFoundSoonOnceOneWas(t *testing.T) {
 		const rows = 10
 		written, began, looks := 1, time.Now(), 0
 		var last time.Duration
-		go r.keep(ctx, nil, 0, func(context.Context, bool) (found, again bool, err error) {
+		go r.keep(ctx, nil, 0, r.poll, func(context.Context, bool) (found, again bool, err error) {
 			looks++
 			if looks > 1 && written <= rows { // each is written when the one before was found
 				written++

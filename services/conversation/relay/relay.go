@@ -141,16 +141,21 @@ func wakeUp(c chan<- struct{}) {
 // reads what is placed.
 func (r *Relay) Run(ctx context.Context) error {
 	var publishing sync.WaitGroup
-	publishing.Go(func() { r.keep(ctx, r.ready, gatherTime, r.publishWaiting) })
-	r.keep(ctx, r.wake, 0, r.placeWaiting)
+	seldom, idle := 5*r.poll, r.poll
+	if r.db.Dialect() != "postgres" { // nobody else writes to a file
+		idle = seldom
+	}
+	// Whoever places wakes who publishes: only of what another process has placed nobody tells.
+	publishing.Go(func() { r.keep(ctx, r.ready, gatherTime, seldom, r.publishWaiting) })
+	r.keep(ctx, r.wake, 0, idle, r.placeWaiting)
 	publishing.Wait()
 	return r.release(context.WithoutCancel(ctx))
 }
 
-// keep does a step whenever it is woken, and every poll: another process may have written to the outbox, which
-// wakes nobody here. Where one has, it looks often for as long as a few polls last: what is written next follows from
+// keep does a step whenever it is woken, a poll after one that failed, and otherwise every idle: another process may have
+// written to the outbox, which wakes nobody here. Where one has, it looks often for as long as a few polls last: what is written next follows from
 // what is placed now. Steps begin a while apart at least: what comes meanwhile is gathered.
-func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart time.Duration, step func(ctx context.Context, woken bool) (found, again bool, err error)) {
+func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart, idle time.Duration, step func(ctx context.Context, woken bool) (found, again bool, err error)) {
 	//bound:exempt when to look next
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -179,9 +184,10 @@ func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart time.Dura
 		case polled && others > 0:
 			others--
 		}
-		next := r.poll
+		next := idle
 		switch {
 		case err != nil:
+			next = r.poll
 			if ctx.Err() == nil {
 				r.tel.Log.WarnContext(ctx, "the outbox is held up", "error", err)
 			}
