@@ -92,7 +92,7 @@ func (c *Client) askFind(ctx context.Context, questions []findQuestion) ([]Subje
 // keepIdentity keeps those that have a key: that nobody has an identity may change at once.
 func (c *Client) keepIdentity(id Identity, s Subject, since int64, sent time.Time, generation uint64) {
 	if s.Key != nil {
-		c.identities.put(entry[identityHash]{c.hash(id), s, since, sent}, generation)
+		c.identities.put(entry[identityHash]{key: c.hash(id), subject: s, since: since, sent: sent}, generation)
 	}
 }
 

@@ -3,6 +3,7 @@ package seal
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // batcher turns what many callers ask at once into few calls: questions wait only while parallel calls
@@ -19,6 +20,7 @@ type batcher[Q comparable, A any] struct {
 	//bound:exempt maxWaiting says it
 	waiting []Q
 	running int
+	soonest bool // what waits is sent in a moment at the latest
 }
 
 type answer[A any] struct {
@@ -58,24 +60,54 @@ func (b *batcher[Q, A]) do(ctx context.Context, questions []Q) ([]A, error) {
 	return values, nil
 }
 
+// soonTime is how long a question waits that nobody waits for, for others to share its call.
+//
+//bound:timeout a question to the registry that nobody waits for | {} | it is asked
+const soonTime = 100 * time.Millisecond
+
+// soon asks before long: nobody waits for the answer. Where a call is full it is not asked.
+func (b *batcher[Q, A]) soon(q Q) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.waiting) >= MaxItems {
+		return
+	}
+	b.enter(q)
+	if !b.soonest {
+		b.soonest = true
+		//bound:exempt soonTime says it
+		time.AfterFunc(soonTime, func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.soonest = false
+			b.start(context.Background())
+		})
+	}
+}
+
+// enter has a question wait, unless it does or is on its way. The mutex is held.
+func (b *batcher[Q, A]) enter(q Q) *answer[A] {
+	if b.open == nil {
+		b.open = map[Q]*answer[A]{}
+	}
+	a, ok := b.open[q]
+	if !ok {
+		a = &answer[A]{done: make(chan struct{})}
+		b.open[q] = a
+		b.waiting = append(b.waiting, q)
+	}
+	return a
+}
+
 func (b *batcher[Q, A]) join(ctx context.Context, questions []Q) ([]*answer[A], error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.waiting)+len(questions) > maxWaiting {
 		return nil, errOverloaded
 	}
-	if b.open == nil {
-		b.open = map[Q]*answer[A]{}
-	}
 	answers := make([]*answer[A], len(questions))
 	for i, q := range questions {
-		a, ok := b.open[q]
-		if !ok {
-			a = &answer[A]{done: make(chan struct{})}
-			b.open[q] = a
-			b.waiting = append(b.waiting, q)
-		}
-		answers[i] = a
+		answers[i] = b.enter(q)
 	}
 	b.start(ctx)
 	return answers, nil

@@ -7,7 +7,7 @@ import (
 )
 
 // cache keeps what the registry answered for at most ttl from when the request was sent, the newest max
-// of it. Nothing extends an entry. What has expired is also dropped from memory by a timer, which runs
+// of it. Nothing extends an entry: what is in use is asked for anew. What has expired is also dropped from memory by a timer, which runs
 // only while there are entries.
 //
 //bound:cache keys, and identities, that the registry answered | {defaultCacheSize} each, for {TRIBUTARY_CACHE_TTL} | the oldest is forgotten
@@ -29,6 +29,7 @@ type entry[K comparable] struct {
 	subject Subject
 	since   int64 // smallest acted-at that the answer stands for; see Client.Acquire
 	sent    time.Time
+	ageing  bool // and somebody was told
 }
 
 func newCache[K comparable](ttl time.Duration, size int, now func() time.Time) *cache[K] {
@@ -38,19 +39,25 @@ func newCache[K comparable](ttl time.Duration, size int, now func() time.Time) *
 	}
 }
 
-func (c *cache[K]) get(key K) (entry[K], bool) {
+// get gives an entry. It tells once that an entry has most of its time behind it: who asks the registry again then will
+// not have to wait for it.
+func (c *cache[K]) get(key K) (e entry[K], ok, ageing bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	el, ok := c.entries[key]
 	if !ok {
-		return entry[K]{}, false
+		return e, false, false
 	}
-	e := el.Value.(entry[K])
-	if c.expired(e.sent) {
+	e = el.Value.(entry[K])
+	if c.older(e.sent, c.ttl) {
 		c.remove(el)
-		return entry[K]{}, false
+		return entry[K]{}, false, false
 	}
-	return e, true
+	if ageing = !e.ageing && c.older(e.sent, c.ttl*2/3); ageing {
+		e.ageing = true
+		el.Value = e
+	}
+	return e, true, ageing
 }
 
 // put keeps an answer to a request that was sent in that generation. An answer that crossed an eviction
@@ -58,7 +65,7 @@ func (c *cache[K]) get(key K) (entry[K], bool) {
 func (c *cache[K]) put(e entry[K], generation uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if generation != c.generation || c.expired(e.sent) {
+	if generation != c.generation || c.older(e.sent, c.ttl) {
 		return
 	}
 	if el, ok := c.entries[e.key]; ok {
@@ -109,7 +116,7 @@ func (c *cache[K]) purge() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timer = nil
-	for el := c.order.Front(); el != nil && c.expired(el.Value.(entry[K]).sent); el = c.order.Front() {
+	for el := c.order.Front(); el != nil && c.older(el.Value.(entry[K]).sent, c.ttl); el = c.order.Front() {
 		c.remove(el)
 	}
 	c.arm()
@@ -123,11 +130,11 @@ func (c *cache[K]) arm() {
 	}
 }
 
-// expired goes by the monotonic clock and by the wall clock, whichever is further: the first stands still
+// older goes by the monotonic clock and by the wall clock, whichever is further: the first stands still
 // while a machine sleeps.
-func (c *cache[K]) expired(sent time.Time) bool {
+func (c *cache[K]) older(sent time.Time, age time.Duration) bool {
 	now := c.now()
-	return now.Sub(sent) >= c.ttl || now.Round(0).Sub(sent.Round(0)) >= c.ttl
+	return now.Sub(sent) >= age || now.Round(0).Sub(sent.Round(0)) >= age
 }
 
 func (c *cache[K]) remove(el *list.Element) {

@@ -194,7 +194,10 @@ func (c *Client) cached(acts []Act) (subjects []Subject, missing []int) {
 	for i, act := range acts {
 		// The registry said that the identity was not erased since e.since: so it was not since any
 		// later time either.
-		e, ok := c.identities.get(c.hash(act.Identity))
+		e, ok, ageing := c.identities.get(c.hash(act.Identity))
+		if ageing {
+			c.finds.soon(findQuestion{act.Identity, c.identities.currentGeneration()})
+		}
 		if at := act.micros(); ok && (at == 0 || at >= e.since) {
 			subjects[i] = e.subject
 		} else {
@@ -242,7 +245,11 @@ func (c *Client) Keys(ctx context.Context, workspace string, purpose pb.Purpose,
 			errs[id] = ErrGone
 			continue
 		}
-		if e, ok := c.keys.get(keyPurpose{id, purpose}); ok {
+		e, ok, ageing := c.keys.get(keyPurpose{id, purpose})
+		if ageing {
+			c.unwraps.soon(unwrapQuestion{id, purpose, workspace, generation})
+		}
+		if ok {
 			sort(id, workspace, e.subject, keys, errs)
 			continue
 		}

@@ -444,3 +444,73 @@ func (r *heldRegistry) Unwrap(ctx context.Context, in *pb.UnwrapRequest, o ...gr
 	}
 	return out, err
 }
+
+func TestWhoIsInUseIsAskedAboutBeforeTheyAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, reg := sealtest.New(t)
+		c := reg.Client(seal.Config{TTL: ttl})
+		var acts []seal.Act
+		for n := range 20 {
+			acts = append(acts, seal.Act{Identity: id(fmt.Sprintf("+%d", n)), At: time.Now()})
+		}
+		subjects, err := c.Acquire(t.Context(), acts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part := sealed(t, subjects[0])
+		if o, err := open(t, c, part); err != nil || o[0].Err != nil {
+			t.Fatal(o, err)
+		}
+		time.Sleep(20 * time.Second)
+		c.Cached(acts) // soon enough: nobody is asked
+		time.Sleep(11 * time.Second)
+		for range 3 {
+			if _, ok := c.Cached(acts[:19]); !ok {
+				t.Fatal("forgotten early")
+			}
+			if o, err := open(t, c, part); err != nil || o[0].Err != nil {
+				t.Fatal(o, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(19 * time.Second) // 50 s
+		if _, ok := c.Cached(acts[:19]); !ok {
+			t.Error("who is in use was forgotten")
+		}
+		if _, ok := c.Cached(acts[19:]); ok {
+			t.Error("who was not looked for is remembered beyond the TTL")
+		}
+		if o, err := open(t, c, part); err != nil || o[0].Err != nil {
+			t.Error(o, err)
+		}
+		if a, f, u := reg.Calls("Acquire"), reg.Calls("Find"), reg.Calls("Unwrap"); a != 1 || f != 1 || u != 2 {
+			t.Errorf("%d calls of Acquire, %d of Find, %d of Unwrap", a, f, u)
+		}
+	})
+}
+
+func TestWhoIsAskedAboutAheadAndFrozenIsNotOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, reg := sealtest.New(t)
+		c := reg.Client(seal.Config{TTL: ttl})
+		s := acquire(t, c, "+1")
+		part := sealed(t, s)
+		if o, err := open(t, c, part); err != nil || o[0].Err != nil {
+			t.Fatal(o, err)
+		}
+		reg.Freeze(s.ID)
+		time.Sleep(31 * time.Second)
+		c.Cached([]seal.Act{{Identity: id("+1")}})
+		if o, err := open(t, c, part); err != nil || o[0].Err != nil { // within the TTL
+			t.Fatal(o, err)
+		}
+		time.Sleep(time.Second)
+		if o, err := open(t, c, part); err != nil || !errors.Is(o[0].Err, seal.ErrGone) {
+			t.Error(o, err)
+		}
+		time.Sleep(13 * time.Second) // 45 s
+		if _, ok := c.Cached([]seal.Act{{Identity: id("+1")}}); ok {
+			t.Error("a frozen person's key is kept beyond its TTL")
+		}
+	})
+}
