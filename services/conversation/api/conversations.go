@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"tributary.dev/libs/access"
+	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx"
 	"tributary.dev/libs/endpointx/problem"
 	"tributary.dev/libs/sqldb"
@@ -65,6 +66,9 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 	page := endpointx.Page[Conversation]{Items: []Conversation{}}
 	if req.Status != nil && !slices.Contains(conversationStatuses, *req.Status) {
 		return page, invalidStatus()
+	}
+	if req.Channel != nil && !slices.Contains(channel.Names(), *req.Channel) {
+		return page, problem.Invalid(map[string]string{"channel": "must be one of " + strings.Join(channel.Names(), ", ")})
 	}
 	before, beforeID := int64(math.MaxInt64), ""
 	if err := req.Behind(&before, &beforeID); err != nil {

@@ -369,6 +369,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 			"/v1/conversations?cursor=nonsense":                          "cursor",
 			"/v1/contacts?cursor=1.W10":                                  "cursor",
 			"/v1/conversations?status=closed":                            "status",
+			"/v1/conversations?channel=Slack":                            "channel",
 			"/v1/conversations/" + c + "/messages?order=up":              "order",
 			"/v1/conversations/" + c + "/messages?cursor=1.WyJ4IiwieSJd": "cursor",
 			"/v1/messages/search":                                        "q",
