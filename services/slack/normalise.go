@@ -238,21 +238,29 @@ func (n *normaliser) unknown(kind string) { n.result.Unknown = append(n.result.U
 func (n *normaliser) fault(class string)  { n.result.Faults = append(n.result.Faults, class) }
 
 // earliest of the times that the signature covers: of the request, of the event, of what the event tells.
-// A retry or a replay signs anew, but the event keeps its own.
+// A retry or a replay signs anew, but the event keeps its own. Those of the first two are whole seconds: beside a finer one
+// a second's end counts, or what somebody writes within the second in which they were erased would seem to be from before.
 func (n *normaliser) earliest(r *channel.Request) time.Time {
-	at, _ := signedAt(r)
+	var at time.Time
 	sooner := func(t time.Time) {
-		if at.IsZero() || t.Before(at) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
 			at = t
 		}
-	}
-	if t := n.eventTime(); t > 0 {
-		sooner(time.UnixMicro(t))
 	}
 	for _, e := range n.result.Events {
 		if e.Order > 0 {
 			sooner(time.UnixMicro(e.Order))
 		}
+	}
+	var rest time.Duration
+	if !at.IsZero() {
+		rest = time.Second - time.Microsecond
+	}
+	if signed, ok := signedAt(r); ok {
+		sooner(signed.Add(rest))
+	}
+	if t := n.eventTime(); t > 0 {
+		sooner(time.UnixMicro(t).Add(rest))
 	}
 	return at.UTC()
 }
