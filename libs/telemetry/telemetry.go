@@ -2,9 +2,11 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 
@@ -114,11 +116,20 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 	return promhttp.HandlerFor(t.process.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, ErrorLog: metricsLog{t.Log}})
 }
 
-// metricsLog logs what keeps series from being told: names of metrics and labels.
+// metricsLog logs what keeps series from being told: names of metrics and labels. That whoever asked has left is none
+// of it, and would be told once for each metric.
 type metricsLog struct{ log *slog.Logger }
 
 // Println implements promhttp.Logger.
-func (l metricsLog) Println(v ...any) { l.log.Error("metrics", "error", fmt.Sprint(v...)) }
+func (l metricsLog) Println(v ...any) {
+	for _, said := range v {
+		var gone *net.OpError
+		if err, is := said.(error); is && errors.As(err, &gone) {
+			return
+		}
+	}
+	l.log.Error("metrics", "error", fmt.Sprint(v...))
+}
 
 // Discard is for tests: logs nowhere, traces and meters nothing.
 func Discard() *Telemetry {

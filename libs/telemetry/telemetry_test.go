@@ -307,3 +307,16 @@ func TestNewRefusesAnUnknownLevel(t *testing.T) {
 	_, err := New(Config{Service: "x", LogLevel: "loud"})
 	require.ErrorContains(t, err, "log level")
 }
+
+func TestWhoLeavesWhileMetricsAreToldIsNotLogged(t *testing.T) {
+	var log bytes.Buffer
+	l := metricsLog{slog.New(slog.NewJSONHandler(&log, nil))}
+	l.Println("error encoding and sending metric family:", fmt.Errorf("x: %w", &net.OpError{Op: "write", Err: syscall.EPIPE}))
+	if log.Len() > 0 {
+		t.Error(log.String())
+	}
+	l.Println("error gathering metrics:", errors.New("two of a name"))
+	if !strings.Contains(log.String(), "two of a name") {
+		t.Error(log.String())
+	}
+}
