@@ -147,8 +147,8 @@ func readIdempotencyKey(r *http.Request, body []byte) (idempotencyKey, error) {
 			key = ""
 		}
 	}
-	if _, given := r.Header["Idempotency-Key"]; given && (key == "" || len(key) > 255) {
-		return idempotencyKey{}, problem.Invalid(map[string]string{"Idempotency-Key": "must be 1 to 255 printable ASCII characters"})
+	if given := r.Header["Idempotency-Key"]; len(given) > 1 || given != nil && (key == "" || len(key) > 255) {
+		return idempotencyKey{}, problem.Invalid(map[string]string{"Idempotency-Key": "must be 1 to 255 printable ASCII characters, once"})
 	}
 	return idempotencyKey{key: key, method: r.Method, path: r.URL.Path, body: body}, nil
 }

@@ -109,9 +109,9 @@ func TestIdempotency(t *testing.T) {
 		}))
 		require.Equal(t, 1, left)
 
-		for _, bad := range []string{"", "ä", string(make([]byte, 256))} {
+		for _, bad := range [][]string{{""}, {"ä"}, {string(make([]byte, 256))}, {"k", "l"}} {
 			r := post(path, a)
-			r.Header["Idempotency-Key"] = []string{bad}
+			r.Header["Idempotency-Key"] = bad
 			w, d := serve(h, r)
 			require.Equal(t, 422, w.Code)
 			require.Contains(t, d.Fields, "Idempotency-Key")

@@ -47,7 +47,7 @@ func (in *Ingress) take(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	arrived, received, local := time.Now(), in.Clock.Now(), in.Clock.Sent()
 	challenger, challenges := in.Adapter.(channel.Challenger)
 	if taken := r.Method == http.MethodPost || r.Method == http.MethodGet && challenges; !taken {
-		return channel.Reply{}, refused(http.StatusMethodNotAllowed, "method", "This method is not taken here")
+		return channel.Reply{}, refused(http.StatusMethodNotAllowed, "method_not_allowed", "This path does not take that method")
 	}
 	body, err := in.body(w, r)
 	defer in.bodies.leave(body)

@@ -349,7 +349,7 @@ func TestRefusals(t *testing.T) {
 		"a body that is too large":          {signed(today, "app", bytes.Repeat([]byte(" "), int(byApp.BodyLimit)+1)), 413, "too_large"},
 		"a body that is too large, chunked": {unsized(signed(today, "app", bytes.Repeat([]byte(" "), int(byApp.BodyLimit)+1))), 413, "too_large"},
 		"a handshake that is not ours":      {httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/webhooks/courier/app?token=x", nil), 403, "challenge"},
-		"another method":                    {httptest.NewRequestWithContext(context.Background(), http.MethodPut, "/webhooks/courier/app", nil), 405, "method"},
+		"another method":                    {httptest.NewRequestWithContext(context.Background(), http.MethodPut, "/webhooks/courier/app", nil), 405, "method_not_allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMesh(t, limited)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -85,6 +86,9 @@ var errClientGone = errors.New("api: the client is gone or does not keep up")
 func (a *API) openStream(ctx context.Context, w http.ResponseWriter, r *http.Request) (*stream, error) {
 	if err := access.Require(ctx, access.ConversationsRead); err != nil {
 		return nil, err
+	}
+	if name := slices.Sorted(maps.Keys(r.URL.Query())); len(name) > 0 { // who asks for Last-Event-ID so would miss events
+		return nil, problem.Invalid(map[string]string{name[0]: "is unknown"})
 	}
 	caller, _ := access.From(ctx)
 	s := &stream{api: a, workspace: caller.WorkspaceID, w: w, rc: http.NewResponseController(w)}

@@ -269,6 +269,7 @@ func TestAStreamThatMissedTooMuchIsToldToStartAnew(t *testing.T) {
 			t.Fatalf("got %+v", e)
 		}
 		h.do(http.MethodGet, "/v1/events", "", header("Last-Event-ID", "x")).problem(422, "invalid", "Last-Event-ID")
+		h.do(http.MethodGet, "/v1/events?last_event_id=1", "").problem(422, "invalid", "last_event_id")
 	})
 }
 

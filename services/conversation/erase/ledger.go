@@ -75,7 +75,7 @@ func (l *Ledger) Run(ctx context.Context) error {
 func (l *Ledger) apply(ctx context.Context, entries []*pb.Erasure) error {
 	n, err := l.holder.ApplyLedger(ctx, entries)
 	if n > 0 {
-		l.holder.tel.Log.WarnContext(ctx, "erased again who is in the erasure ledger: the database is from before that", "subjects", n)
+		l.holder.tel.Log.WarnContext(ctx, "erased who is in the erasure ledger and was still stored: the erasure was interrupted, or the database is from before it", "subjects", n)
 	}
 	return err
 }
