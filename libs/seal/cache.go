@@ -70,15 +70,14 @@ func (c *cache[K]) put(e entry[K], generation uint64) {
 	}
 	if el, ok := c.entries[e.key]; ok {
 		old := el.Value.(entry[K])
-		since := e.since
-		if old.subject.ID == e.subject.ID {
-			// The same subject still: the identity was not erased between the two answers.
-			since = min(e.since, old.since)
-		}
+		since := min(e.since, old.since)
+		same := old.subject.ID == e.subject.ID
 		if old.sent.After(e.sent) {
 			e = old
 		}
-		e.since = since
+		if same { // the identity was not erased between the two answers
+			e.since = since
+		}
 		c.remove(el)
 	}
 	c.entries[e.key] = c.order.PushBack(e)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"io"
+	"math"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -196,7 +197,7 @@ func (c *Client) cached(acts []Act) (subjects []Subject, missing []int) {
 		// later time either.
 		e, ok, ageing := c.identities.get(c.hash(act.Identity))
 		if ageing {
-			c.finds.soon(findQuestion{act.Identity, c.identities.currentGeneration()})
+			c.renew(act.Identity, e.since)
 		}
 		if at := act.micros(); ok && (at == 0 || at >= e.since) {
 			subjects[i] = e.subject
@@ -205,6 +206,17 @@ func (c *Client) cached(acts []Act) (subjects []Subject, missing []int) {
 		}
 	}
 	return subjects, missing
+}
+
+// renew asks about an identity as it was asked about: by Acquire since when somebody acted by it, so that the registry
+// knows that they are in use; by Find where nobody did.
+func (c *Client) renew(id Identity, since int64) {
+	generation := c.identities.currentGeneration()
+	if since == math.MaxInt64 {
+		c.finds.soon(findQuestion{id, generation})
+		return
+	}
+	c.acquires.soon(acquireQuestion{id, since, generation})
 }
 
 // Find finds subjects of identities, in order; State NONE where there is none. Makes none.

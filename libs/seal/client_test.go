@@ -483,7 +483,7 @@ func TestWhoIsInUseIsAskedAboutBeforeTheyAreForgotten(t *testing.T) {
 		if o, err := open(t, c, part); err != nil || o[0].Err != nil {
 			t.Error(o, err)
 		}
-		if a, f, u := reg.Calls("Acquire"), reg.Calls("Find"), reg.Calls("Unwrap"); a != 1 || f != 1 || u != 2 {
+		if a, f, u := reg.Calls("Acquire"), reg.Calls("Find"), reg.Calls("Unwrap"); a != 2 || f != 0 || u != 2 {
 			t.Errorf("%d calls of Acquire, %d of Find, %d of Unwrap", a, f, u)
 		}
 	})

@@ -124,7 +124,7 @@ type metricsLog struct{ log *slog.Logger }
 func (l metricsLog) Println(v ...any) {
 	for _, said := range v {
 		var gone *net.OpError
-		if err, is := said.(error); is && errors.As(err, &gone) {
+		if err, is := said.(error); is && errors.As(err, &gone) && !gone.Timeout() {
 			return
 		}
 	}
