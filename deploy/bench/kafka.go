@@ -25,8 +25,8 @@ func (e *env) brokers() *brokers {
 
 func (b *brokers) close() { b.transport.CloseIdleConnections() }
 
-// writer is the mesh's settings of a kafka-go Writer (docs/performance.md), and the least that anybody who
-// wants the same promises can do.
+// writer is a kafka-go Writer that promises what the mesh's publisher does, with its limits: the least that anybody who
+// wants the same can do.
 func (b *brokers) writer() *kafka.Writer {
 	return &kafka.Writer{
 		Addr: kafka.TCP(b.addresses...), Transport: b.transport, Balancer: kafka.Murmur2Balancer{Consistent: true},
