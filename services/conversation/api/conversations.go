@@ -245,5 +245,6 @@ func (a *API) change(ctx context.Context, id string, change func(tx *sqldb.Tx) (
 	if err != nil {
 		return c, err
 	}
+	a.Committed()
 	return c, a.subjects(ctx, caller.WorkspaceID, &c)
 }

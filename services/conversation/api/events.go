@@ -2,11 +2,11 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -81,19 +81,25 @@ type stream struct {
 	buf bytes.Buffer
 }
 
+// lastEventID is the parameter by which browsers' libraries that send an Authorization resume.
+const lastEventID = "lastEventId"
+
 var errClientGone = errors.New("api: the client is gone or does not keep up")
 
 func (a *API) openStream(ctx context.Context, w http.ResponseWriter, r *http.Request) (*stream, error) {
 	if err := access.Require(ctx, access.ConversationsRead); err != nil {
 		return nil, err
 	}
-	if name := slices.Sorted(maps.Keys(r.URL.Query())); len(name) > 0 { // who asks for Last-Event-ID so would miss events
-		return nil, problem.Invalid(map[string]string{name[0]: "is unknown"})
-	}
 	caller, _ := access.From(ctx)
 	s := &stream{api: a, workspace: caller.WorkspaceID, w: w, rc: http.NewResponseController(w)}
 	since, resumed := int64(0), false
-	if text := r.Header.Get("Last-Event-ID"); text != "" {
+	query := r.URL.Query()
+	text := cmp.Or(r.Header.Get("Last-Event-ID"), query.Get(lastEventID))
+	query.Del(lastEventID)
+	for name := range query { // who asks for it by another name would miss events
+		return nil, problem.Invalid(map[string]string{name: "is unknown"})
+	}
+	if text != "" {
 		var err error
 		if since, err = strconv.ParseInt(text, 10, 64); err != nil || since < 0 {
 			return nil, problem.Invalid(map[string]string{"Last-Event-ID": "is not the id of an event"})

@@ -270,6 +270,7 @@ func TestAStreamThatMissedTooMuchIsToldToStartAnew(t *testing.T) {
 		}
 		h.do(http.MethodGet, "/v1/events", "", header("Last-Event-ID", "x")).problem(422, "invalid", "Last-Event-ID")
 		h.do(http.MethodGet, "/v1/events?last_event_id=1", "").problem(422, "invalid", "last_event_id")
+		h.do(http.MethodGet, "/v1/events?lastEventId=x", "").problem(422, "invalid", "Last-Event-ID")
 	})
 }
 

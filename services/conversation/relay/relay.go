@@ -141,12 +141,11 @@ func wakeUp(c chan<- struct{}) {
 // reads what is placed.
 func (r *Relay) Run(ctx context.Context) error {
 	var publishing sync.WaitGroup
-	seldom, idle := 5*r.poll, r.poll
-	if r.db.Dialect() != "postgres" { // nobody else writes to a file
-		idle = seldom
+	idle := r.poll
+	if r.db.Dialect() != "postgres" { // nobody else writes to a file, and who does in this process wakes the relay
+		idle = 5 * r.poll
 	}
-	// Whoever places wakes who publishes: only of what another process has placed nobody tells.
-	publishing.Go(func() { r.keep(ctx, r.ready, gatherTime, seldom, r.publishWaiting) })
+	publishing.Go(func() { r.keep(ctx, r.ready, gatherTime, idle, r.publishWaiting) })
 	r.keep(ctx, r.wake, 0, idle, r.placeWaiting)
 	publishing.Wait()
 	return r.release(context.WithoutCancel(ctx))
@@ -186,6 +185,8 @@ func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart, idle tim
 		}
 		next := idle
 		switch {
+		case errors.Is(err, errNotHeld):
+			next = r.poll
 		case err != nil:
 			next = r.poll
 			if ctx.Err() == nil {
@@ -203,14 +204,17 @@ func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart, idle tim
 // Where another process writes to the outbox it is looked at soon times a poll, until soonLooks found nothing.
 const soon, soonLooks = 20, 60
 
-// Once places what is new and publishes what is not published, with the lease. again: there may be more to do
-// at once.
+// Once places what is new and publishes what is not published, with the lease; nothing without. again: there may be
+// more to do at once.
 func (r *Relay) Once(ctx context.Context) (again bool, err error) {
 	_, placed, err := r.placeWaiting(ctx, false)
-	if err != nil {
-		return false, err
+	published := false
+	if err == nil {
+		_, published, err = r.publishWaiting(ctx, false)
 	}
-	_, published, err := r.publishWaiting(ctx, false)
+	if errors.Is(err, errNotHeld) {
+		return false, nil
+	}
 	return err == nil && (placed || published), err
 }
 
@@ -226,7 +230,7 @@ func (r *Relay) placeWaiting(ctx context.Context, woken bool) (found, again bool
 	if err != nil || !waits {
 		return false, false, err
 	}
-	if held, err := r.leased(ctx); err != nil || !held {
+	if err := r.leased(ctx); err != nil {
 		return false, false, err
 	}
 	page, placed, err := r.place(ctx)
@@ -253,21 +257,28 @@ func (r *Relay) publishWaiting(ctx context.Context, _ bool) (found, again bool, 
 	}); err != nil || len(topics) == 0 {
 		return false, false, err
 	}
-	if held, err := r.leased(ctx); err != nil || !held {
+	if err := r.leased(ctx); err != nil {
 		return false, false, err
 	}
 	again, err = r.publish(ctx, topics)
 	return false, again, err // whoever places wakes this
 }
 
-// leased is lease, but asks only once a quarter of the time is over.
-func (r *Relay) leased(ctx context.Context) (held bool, err error) {
+// errNotHeld: another process has the lease.
+var errNotHeld = errors.New("relay: another process has the lease")
+
+// leased is lease, but asks only once a quarter of the time is over. errNotHeld where this process has it not.
+func (r *Relay) leased(ctx context.Context) error {
 	r.leasing.Lock()
 	defer r.leasing.Unlock()
 	if renewed := r.renewed.Load(); renewed != nil && r.clock.Sent().Sub(*renewed) < leaseTime/4 {
-		return true, nil
+		return nil
 	}
-	return r.lease(ctx)
+	held, err := r.lease(ctx)
+	if err == nil && !held {
+		err = errNotHeld
+	}
+	return err
 }
 
 // lease tells whether this process holds it now. It takes one that was given back, or that nobody has renewed
