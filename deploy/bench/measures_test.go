@@ -262,8 +262,8 @@ func TestAMessageIsToldOfOnce(t *testing.T) {
 // The measures of one filled topic.
 func TestWhatTheConversationServiceIsMeasuredBy(t *testing.T) {
 	e := short(t)
-	// A window must see some of the transactions that drain, each of some hundred events here.
-	e.scale, e.window, e.cacheTTL = .02, time.Second, time.Second
+	// A window must see some of the transactions that drain, each of some hundred events here, and end before the topic is drained.
+	e.scale, e.window, e.cacheTTL = .04, time.Second, time.Second
 	measuredIn(t, e, "read", "api_list_p99_ms", "api_list_per_second", "search_messages_per_second")
 	measuredIn(t, e, "erase", "erase_work_seconds", "erase_wait_seconds")
 	e.window = 600 * time.Millisecond // less than a fast machine takes for all
