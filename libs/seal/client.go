@@ -178,7 +178,7 @@ func undated(ids []Identity) []Act {
 	return acts
 }
 
-// Cached is Acquire without asking anybody, and Find for acts without a time; false where the registry would have to be
+// Cached is Acquire without waiting for anybody, and Find for acts without a time; false where the registry would have to be
 // asked.
 func (c *Client) Cached(acts []Act) ([]Subject, bool) {
 	subjects, missing := c.cached(acts)

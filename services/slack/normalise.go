@@ -243,7 +243,7 @@ func (n *normaliser) fault(class string)  { n.result.Faults = append(n.result.Fa
 func (n *normaliser) earliest(r *channel.Request) time.Time {
 	var at time.Time
 	sooner := func(t time.Time) {
-		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+		if at.IsZero() || t.Before(at) {
 			at = t
 		}
 	}

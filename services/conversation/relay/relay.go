@@ -152,8 +152,8 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 // keep does a step whenever it is woken, a poll after one that failed, and otherwise every idle: another process may have
-// written to the outbox, which wakes nobody here. Where one has, it looks often for as long as a few polls last: what is written next follows from
-// what is placed now. Steps begin a while apart at least: what comes meanwhile is gathered.
+// written to the outbox, which wakes nobody here. Where one has, it looks often for as long as a few polls last: what is
+// written next follows from what is placed now. Steps begin a while apart at least: what comes meanwhile is gathered.
 func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart, idle time.Duration, step func(ctx context.Context, woken bool) (found, again bool, err error)) {
 	//bound:exempt when to look next
 	timer := time.NewTimer(0)
@@ -185,11 +185,9 @@ func (r *Relay) keep(ctx context.Context, woken <-chan struct{}, apart, idle tim
 		}
 		next := idle
 		switch {
-		case errors.Is(err, errNotHeld):
-			next = r.poll
 		case err != nil:
 			next = r.poll
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !errors.Is(err, errNotHeld) {
 				r.tel.Log.WarnContext(ctx, "the outbox is held up", "error", err)
 			}
 		case again:
