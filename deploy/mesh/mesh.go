@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,12 +64,8 @@ func New(cfg Config) (*Mesh, error) {
 		m.profile()
 		return m, err
 	}
-	var address string
-	m.URL, address = FreeAddress()
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
+	port := freePort()
+	m.URL = "http://" + loopback(port)
 	maps.Copy(env, map[string]string{"TRIBUTARY_DATA": cfg.Data, "PORT": port, "TRIBUTARY_PUBLIC_URL": m.URL})
 	m.processes = []*Process{{
 		Name: standalone, Service: standalone, URL: m.URL, env: env,
@@ -88,20 +82,8 @@ const standalone = "tributary"
 func (m *Mesh) profile() {
 	for _, p := range m.processes {
 		if m.cfg.Profiled {
-			url, address := FreeAddress()
+			url, address := freeAddress()
 			p.Profiles, p.env["TRIBUTARY_PROFILE_LISTEN"] = url+"/debug/pprof/", address
-		}
-	}
-}
-
-// FreeAddress is a loopback port that nobody listens on, and below those that systems give to connections: none
-// takes it while who listens there is killed and started again.
-func FreeAddress() (url, address string) {
-	for {
-		address = fmt.Sprintf("127.0.0.1:%d", 25_000+rand.IntN(7_000))
-		if l, err := net.Listen("tcp", address); err == nil {
-			defer l.Close()
-			return "http://" + address, address
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -68,7 +67,7 @@ func OwnParts(ctx context.Context, folder string, doors int) (p *Parts, err erro
 		return nil, err
 	}
 	p = &Parts{}
-	env := append(os.Environ(), "TRIBUTARY_SERVICES="+folder, "TRIBUTARY_SERVICES_PORT="+strconv.Itoa(20_000+10*rand.IntN(500)))
+	env := append(os.Environ(), "TRIBUTARY_SERVICES="+folder, "TRIBUTARY_SERVICES_PORTS="+strings.Join([]string{freePort(), freePort(), freePort()}, " "))
 	defer func() {
 		if err == nil {
 			return
@@ -79,10 +78,9 @@ func OwnParts(ctx context.Context, folder string, doors int) (p *Parts, err erro
 	}()
 	told := make([]string, doors)
 	for i := range doors {
-		_, address := FreeAddress()
-		d := &door{Wire: &wire.Wire{Kafka: true}, port: address[strings.LastIndexByte(address, ':')+1:]}
+		d := &door{Wire: &wire.Wire{Kafka: true}, port: freePort()}
 		if err := d.Listen("127.0.0.1:0", func(ctx context.Context) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", address)
+			return new(net.Dialer).DialContext(ctx, "tcp", loopback(d.port))
 		}); err != nil {
 			return p, err
 		}

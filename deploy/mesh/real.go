@@ -119,7 +119,7 @@ func (m *Mesh) plan(env map[string]string) {
 			if n > 0 {
 				name += "-" + strconv.Itoa(n+1)
 			}
-			url, listen := FreeAddress()
+			url, listen := freeAddress()
 			own := maps.Clone(env)
 			maps.Copy(own, map[string]string{
 				"TRIBUTARY_DATA": filepath.Join(m.cfg.Data, name), "TRIBUTARY_LISTEN": listen, "TRIBUTARY_REGISTRY_TOKEN": token,
@@ -134,7 +134,7 @@ func (m *Mesh) plan(env map[string]string) {
 		}
 	}
 	for _, p := range m.Of(registryService) {
-		_, registry := FreeAddress()
+		_, registry := freeAddress()
 		maps.Copy(p.env, map[string]string{
 			"TRIBUTARY_REGISTRY_LISTEN": registry, "TRIBUTARY_REGISTRY_TOKENS": strings.Join(tokens, ","),
 			"TRIBUTARY_REGISTRY_KEEPER_URL": "base64key://" + keeper,
@@ -146,7 +146,7 @@ func (m *Mesh) plan(env map[string]string) {
 // reachRegistry tells every process the one registry, or what balances several.
 func (m *Mesh) reachRegistry() error {
 	replicas := m.Of(registryService)
-	_, address := FreeAddress() // where none is, nobody answers
+	_, address := freeAddress() // where none is, nobody answers
 	if len(replicas) == 1 {
 		address = replicas[0].env["TRIBUTARY_REGISTRY_LISTEN"]
 	}
