@@ -215,23 +215,13 @@ func (r *run) under(ctx context.Context, harm func(ctx context.Context) error) e
 			}
 		})
 	}
-	err := r.sender.deliverAll(ctx, shuffled(r.ledger.size(), 8, r.seed, 0))
+	err := r.sender.deliverAll(ctx, r.everything())
 	loaded()
 	harmer.Wait()
 	if harmed != nil {
 		return fmt.Errorf("harm: %w", harmed)
 	}
 	return err
-}
-
-// awaitAccepted waits until n webhooks were answered 2xx.
-func (r *run) awaitAccepted(ctx context.Context, n int) error {
-	for r.ledger.count() < n {
-		if err := pause(ctx, 2*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // awaitTaken waits until n webhooks more were answered 2xx.
