@@ -62,6 +62,14 @@ func (tx *Tx) ForUpdate() string {
 	return " FOR UPDATE"
 }
 
+// ForUpdateOfFree is ForUpdate that leaves out, and does not wait for, what somebody else has locked.
+func (tx *Tx) ForUpdateOfFree() string {
+	if tx.pg == nil {
+		return ""
+	}
+	return " FOR UPDATE SKIP LOCKED"
+}
+
 // Query runs a query and calls scan, where there is one, for each of its rows.
 func Query(ctx context.Context, tx *Tx, query string, args []any, scan func(Row) error) error {
 	if err := tx.Queue(ctx, query, args, scan); err != nil {

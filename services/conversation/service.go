@@ -108,7 +108,7 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 		}
 		d.Log.InfoContext(ctx, "what was outstanding at the backup has ended as unknown", "count", ended)
 	}
-	projector, err := project.New(db, send, d.Clock, d.Telemetry, committed)
+	projector, err := project.New(db, send, d.Clock, d.Telemetry, outbox)
 	if err != nil {
 		return nil, err
 	}

@@ -239,7 +239,7 @@ func (s *stream) read(ctx context.Context) (more bool, err error) {
 }
 
 // handed gives the events of rows that the relay has handed over, those of the stream's workspace.
-func (s *stream) handed(rows []relay.Row) (events []store.Placed, err error) {
+func (s *stream) handed(rows []store.Row) (events []store.Placed, err error) {
 	for _, row := range rows {
 		if row.Workspace != s.workspace {
 			continue

@@ -7,6 +7,7 @@ import (
 
 	"tributary.dev/libs/endpointx/problem"
 	"tributary.dev/services/conversation/relay"
+	"tributary.dev/services/conversation/store"
 )
 
 // streams counts the open ones and wakes them.
@@ -23,7 +24,7 @@ type streams struct {
 	// from is where the rows begin that the relay handed over last, and upTo where they end.
 	from, upTo int64
 	//bound:cache rows that were just placed | rows of {recentEvents} events | a stream that is further behind reads the outbox
-	recent []relay.Row
+	recent []store.Row
 	events int // of recent
 }
 
@@ -32,13 +33,16 @@ const recentEvents = 1000
 
 // placed keeps what was placed, and wakes the streams.
 func (s *streams) placed(page relay.Page) {
+	defer s.wake()
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if page.UpTo <= s.upTo { // who placed it is told of later than who placed behind it
+		return
+	}
 	if page.From != s.upTo {
 		s.from, s.upTo, s.recent, s.events = page.From, page.From, nil, 0
 	}
-	if page.UpTo > s.upTo {
-		s.upTo = page.UpTo
-	}
+	s.upTo = page.UpTo
 	for _, row := range page.Rows {
 		s.recent, s.events = append(s.recent, row), s.events+row.Entries
 	}
@@ -46,19 +50,17 @@ func (s *streams) placed(page relay.Page) {
 		s.from, s.events = s.recent[0].Position, s.events-s.recent[0].Entries
 		s.recent = s.recent[1:]
 	}
-	s.mu.Unlock()
-	s.wake()
 }
 
 // after gives the rows behind a position, those of eventBatch events, and how far they reach; known is false where they
 // must be read from the outbox. more: there are others behind them.
-func (s *streams) after(last int64) (rows []relay.Row, upTo int64, more, known bool) {
+func (s *streams) after(last int64) (rows []store.Row, upTo int64, more, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if last < s.from || last >= s.upTo {
 		return nil, 0, false, false
 	}
-	first, _ := slices.BinarySearchFunc(s.recent, last, func(row relay.Row, last int64) int {
+	first, _ := slices.BinarySearchFunc(s.recent, last, func(row store.Row, last int64) int {
 		if row.Position <= last {
 			return -1
 		}

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"tributary.dev/services/conversation/relay"
+	"tributary.dev/services/conversation/store"
 )
 
 // However pages are handed over, and however far behind a stream is: it is told of each row once, in order, and reads
@@ -40,6 +41,11 @@ func TestWhatIsPlacedIsToldOnce(t *testing.T) {
 				}
 			}
 		}
+		var pages []relay.Page // not told of yet: two transactions may tell in another order than they placed in
+		tell := func(i int) {
+			s.placed(pages[i])
+			pages = slices.Delete(pages, i, i+1)
+		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"place": func(rt *rapid.T) {
 				page := relay.Page{From: newest, UpTo: newest}
@@ -49,11 +55,19 @@ func TestWhatIsPlacedIsToldOnce(t *testing.T) {
 					newest += int64(entries) + rapid.Int64Range(0, 3).Draw(rt, "gap")
 					outbox = append(outbox, newest)
 					if cut = cut || rapid.IntRange(0, 9).Draw(rt, "large") == 0; !cut {
-						page.Rows = append(page.Rows, relay.Row{Position: newest, Entries: entries})
+						page.Rows = append(page.Rows, store.Row{Position: newest, Entries: entries})
 						page.UpTo = newest
 					}
 				}
-				s.placed(page)
+				pages = append(pages, page)
+				if rapid.IntRange(0, 3).Draw(rt, "late") > 0 {
+					tell(len(pages) - 1)
+				}
+			},
+			"late": func(rt *rapid.T) {
+				if len(pages) > 0 {
+					tell(rapid.IntRange(0, len(pages)-1).Draw(rt, "page"))
+				}
 			},
 			"elsewhere": func(*rapid.T) { newest++; outbox = append(outbox, newest) },
 			"look":      func(*rapid.T) { look() },
@@ -74,7 +88,7 @@ func TestWhatIsPlacedIsToldOnce(t *testing.T) {
 
 func TestAStreamThatKeepsUpDoesNotReadTheOutbox(t *testing.T) {
 	s := newStreams()
-	s.placed(relay.Page{From: 7, UpTo: 9, Rows: []relay.Row{{Workspace: "w", Position: 9, Entries: 2}}})
+	s.placed(relay.Page{From: 7, UpTo: 9, Rows: []store.Row{{Workspace: "w", Position: 9, Entries: 2}}})
 	if rows, upTo, more, known := s.after(7); len(rows) != 1 || upTo != 9 || more || !known {
 		t.Error(rows, upTo, more, known)
 	}

@@ -49,6 +49,7 @@ type batch struct {
 	entries []store.Entry
 	// locked is where the outbox ended once the last lock was taken; 0: not known.
 	locked int64
+	turn   *store.Turn
 	counts map[counted]int64
 }
 
@@ -58,7 +59,7 @@ type counted struct {
 }
 
 func newBatch(p *Projector, tx *sqldb.Tx, events []*event) *batch {
-	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), all: map[string]*event{}, mets: map[string]store.Met{}, moved: map[string]bool{}, updated: map[string]bool{},
+	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), turn: p.outbox.Turn(), all: map[string]*event{}, mets: map[string]store.Met{}, moved: map[string]bool{}, updated: map[string]bool{},
 		changes: map[store.RefKey]bool{}, amended: map[store.RefKey]bool{}, counts: map[counted]int64{}}
 	for _, e := range events {
 		if other, ok := b.all[e.GetId()]; ok {
@@ -94,10 +95,15 @@ func (b *batch) run(ctx context.Context) error {
 	if err := store.Bounds(ctx, b.tx, slices.Sorted(maps.Keys(b.moved))); err != nil {
 		return err
 	}
-	if b.locked > 0 {
-		return store.AppendBehind(ctx, b.tx, b.locked, b.now, b.entries...)
+	if b.locked == 0 && len(b.entries) > 0 {
+		if err := store.QueueEnd(ctx, b.tx, &b.locked); err != nil {
+			return err
+		}
+		if err := b.tx.Send(ctx); err != nil {
+			return err
+		}
 	}
-	return store.Append(ctx, b.tx, b.now, b.entries...)
+	return store.AppendBehind(ctx, b.tx, b.turn, b.locked, b.now, b.entries...)
 }
 
 // lockSubjects locks everybody who is named, as far as they are not gone; dedupe sends it.

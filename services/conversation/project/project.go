@@ -22,6 +22,7 @@ import (
 	"tributary.dev/libs/telemetry"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/sending"
+	"tributary.dev/services/conversation/store"
 )
 
 // Projector handles the records of inbound topics. It is safe for concurrent use.
@@ -30,17 +31,23 @@ type Projector struct {
 	sending *sending.Sending
 	clock   *clock.Clock
 	tel     *telemetry.Telemetry
-	// committed wakes the relay.
-	committed func()
-	mets      metCache
+	outbox  Outbox
+	mets    metCache
 
 	events  metric.Int64Counter
 	metrics metric.Registration
 }
 
-// New makes a projector. committed is called after each transaction.
-func New(db *sqldb.DB, send *sending.Sending, clk *clock.Clock, tel *telemetry.Telemetry, committed func()) (*Projector, error) {
-	p := &Projector{db: db, sending: send, clock: clk, tel: tel, committed: committed}
+// Outbox is what the projector needs of who carries the outbox to the topics.
+type Outbox interface {
+	// Turn is asked for by each transaction that writes to it, and Committed is told after it.
+	Turn() *store.Turn
+	Committed(turn *store.Turn)
+}
+
+// New makes a projector.
+func New(db *sqldb.DB, send *sending.Sending, clk *clock.Clock, tel *telemetry.Telemetry, outbox Outbox) (*Projector, error) {
+	p := &Projector{db: db, sending: send, clock: clk, tel: tel, outbox: outbox}
 	var err error
 	if p.events, err = tel.Meter.Int64Counter("tributary_events_projected",
 		metric.WithDescription("Channel events, by type and what became of them: new, seen, gone, echo or unknown.")); err != nil {
@@ -89,7 +96,7 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 		p.events.Add(ctx, n, metric.WithAttributes(attribute.String("type", inbound.Word(what.typ)), attribute.String("result", what.result)))
 	}
 	p.mets.keep(done.mets)
-	p.committed()
+	p.outbox.Committed(done.turn)
 	if len(done.receipts) > 0 {
 		p.sending.Wake()
 	}

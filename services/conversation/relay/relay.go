@@ -1,7 +1,8 @@
 // Package relay carries the outbox to the topics. One process at a time holds its lease. It gives every
 // row a position that rises for ever, in a transaction of its own that the lease's token guards, and only
 // then publishes: a row keeps its position, however often it is published. Of a partition one batch is on
-// its way at a time, and nothing overtakes what is not acknowledged.
+// its way at a time, and nothing overtakes what is not acknowledged. A transaction of the lease's process may have
+// a turn: it gives its rows their positions itself, where nobody else does at that moment and no row waits.
 package relay
 
 import (
@@ -77,8 +78,8 @@ type Relay struct {
 	seen    sighting
 	// renewed is when this process last had the lease, by its own watch; nil: it has it no more.
 	renewed atomic.Pointer[time.Time]
-	// turn counts the looks at what is to be placed; of who places.
-	turn int64
+	// turn counts the turns at placing.
+	turn atomic.Int64
 	// partly is, by topic and row, which entries are acknowledged of rows that are not wholly. No more than one
 	// look at a topic holds.
 	//
@@ -129,6 +130,33 @@ func (r *Relay) Close() error { return r.metrics.Unregister() }
 
 // Wake makes the relay look at once: a transaction that wrote to the outbox has committed.
 func (r *Relay) Wake() { wakeUp(r.wake) }
+
+// Turn lets a transaction try to place what it appends.
+func (r *Relay) Turn() *store.Turn {
+	t := &store.Turn{Number: r.turn.Add(1)}
+	if r.renewed.Load() != nil {
+		t.Token = r.token
+	}
+	return t
+}
+
+// Committed is Wake where the transaction had a turn.
+func (r *Relay) Committed(turn *store.Turn) {
+	before, rows, ok := turn.Placed()
+	if !ok {
+		r.Wake()
+		return
+	}
+	for i := range rows {
+		if len(rows[i].Payload) > handedOver {
+			rows[i].Payload = nil
+		}
+	}
+	page := Page{From: before}
+	page.take(rows)
+	r.placed(page)
+	wakeUp(r.ready)
+}
 
 func wakeUp(c chan<- struct{}) {
 	select {
@@ -351,23 +379,15 @@ var errLost = errors.New("relay: the lease was lost")
 type Page struct {
 	From, UpTo int64
 	//bound:exempt no more than placeBatch
-	Rows []Row
-}
-
-// Row is a row of topic conversations. Position is its last entry's.
-type Row struct {
-	Workspace string
-	Position  int64
-	Entries   int
-	Payload   []byte
+	Rows []store.Row
 }
 
 // place gives rows their positions: the last one plus one, or the clock in microseconds where that is
 // more, so that positions rise after a restore too.
 func (r *Relay) place(ctx context.Context) (page Page, placed int, err error) {
 	held := false
-	var rows []placedRow
-	r.turn++
+	var rows []store.Row
+	turn := r.turn.Add(1)
 	if err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		held, rows = false, nil
 		if err := tx.Queue(ctx, "SELECT COUNT(*) > 0 FROM leases WHERE name = 'relay' AND token = $1", []any{r.token},
@@ -377,7 +397,7 @@ func (r *Relay) place(ctx context.Context) (page Page, placed int, err error) {
 		// The lease is locked before anything is placed: what follows sees all that another holder did, and none does
 		// anything meanwhile. Where nothing waits nothing is written.
 		if err := tx.Queue(ctx, `UPDATE leases SET turn = $2 WHERE name = 'relay' AND token = $1
-			AND EXISTS (SELECT 1 FROM outbox WHERE position IS NULL) RETURNING position`, []any{r.token, r.turn},
+			AND EXISTS (SELECT 1 FROM outbox WHERE position IS NULL) RETURNING position`, []any{r.token, turn},
 			func(row sqldb.Row) error { return row.Scan(&page.From) }); err != nil {
 			return err
 		}
@@ -386,16 +406,16 @@ func (r *Relay) place(ctx context.Context) (page Page, placed int, err error) {
 			(SELECT CASE WHEN position > $3 THEN position ELSE $3 END AS position FROM leases WHERE name = 'relay' AND token = $1 AND turn = $6) AS base
 			WHERE outbox.id = line.id
 			RETURNING topic, workspace_id, outbox.position, entries, CASE WHEN topic = $4 AND LENGTH(payload) <= $5 THEN payload END`,
-			[]any{r.token, placeBatch, r.clock.NowMicros() - 1, store.TopicConversations, handedOver, r.turn}, func(row sqldb.Row) error {
-				var p placedRow
-				err := row.Scan(&p.topic, &p.Workspace, &p.Position, &p.Entries, &p.Payload)
+			[]any{r.token, placeBatch, r.clock.NowMicros() - 1, store.TopicConversations, handedOver, turn}, func(row sqldb.Row) error {
+				var p store.Row
+				err := row.Scan(&p.Topic, &p.Workspace, &p.Position, &p.Entries, &p.Payload)
 				rows = append(rows, p)
 				return err
 			}); err != nil {
 			return err
 		}
 		return tx.Queue(ctx, `UPDATE leases SET position = (SELECT MAX(position) FROM outbox) WHERE name = 'relay' AND token = $1
-			AND turn = $2 AND position < (SELECT MAX(position) FROM outbox)`, []any{r.token, r.turn}, nil)
+			AND turn = $2 AND position < (SELECT MAX(position) FROM outbox)`, []any{r.token, turn}, nil)
 	}); err != nil {
 		return Page{}, 0, err
 	}
@@ -407,21 +427,16 @@ func (r *Relay) place(ctx context.Context) (page Page, placed int, err error) {
 	return page, len(rows), nil
 }
 
-type placedRow struct {
-	Row
-	topic string
-}
-
 // take takes the rows before the first whose payload is too large to be handed over.
-func (p *Page) take(rows []placedRow) {
-	slices.SortFunc(rows, func(a, b placedRow) int { return cmp.Compare(a.Position, b.Position) })
+func (p *Page) take(rows []store.Row) {
+	slices.SortFunc(rows, func(a, b store.Row) int { return cmp.Compare(a.Position, b.Position) })
 	p.UpTo = p.From
 	for _, row := range rows {
-		if row.topic == store.TopicConversations {
+		if row.Topic == store.TopicConversations {
 			if row.Payload == nil {
 				return
 			}
-			p.Rows = append(p.Rows, row.Row)
+			p.Rows = append(p.Rows, row)
 		}
 		p.UpTo = row.Position
 	}

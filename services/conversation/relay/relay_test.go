@@ -202,6 +202,12 @@ func (o *outbox) count(query string, args ...any) (n int) {
 // write commits some commands, and as many events, in one transaction.
 func (o *outbox) write(n, size int) {
 	o.Helper()
+	o.writeBy(nil, n, size)
+}
+
+// writeBy is write in a process whose relay may let the transaction place them.
+func (o *outbox) writeBy(r *relay.Relay, n, size int) {
+	o.Helper()
 	var entries []store.Entry
 	for range n {
 		o.n++
@@ -215,11 +221,30 @@ func (o *outbox) write(n, size int) {
 			o.written[place{topic, p}] = append(o.written[place{topic, p}], id)
 		}
 	}
-	if err := o.db.Tx(context.Background(), func(tx *sqldb.Tx) error {
-		return store.Append(context.Background(), tx, o.time().UnixMicro(), entries...)
-	}); err != nil {
+	if err := o.append(r, entries...); err != nil {
 		o.Fatal(err)
 	}
+}
+
+func (o *outbox) append(r *relay.Relay, entries ...store.Entry) error {
+	ctx, turn := context.Background(), &store.Turn{}
+	if r != nil {
+		turn = r.Turn()
+	}
+	err := o.db.Tx(ctx, func(tx *sqldb.Tx) error {
+		var end int64
+		if err := store.QueueEnd(ctx, tx, &end); err != nil {
+			return err
+		}
+		if err := tx.Send(ctx); err != nil {
+			return err
+		}
+		return store.AppendBehind(ctx, tx, turn, end, o.time().UnixMicro(), entries...)
+	})
+	if err == nil && r != nil {
+		r.Committed(turn)
+	}
+	return err
 }
 
 // same checks that a consumer has taken each command and event once, in the order of the commits.
@@ -263,7 +288,8 @@ func TestWhereverARelayDiesEachEntryIsTakenOnceAndInOrder(t *testing.T) {
 			for range rapid.IntRange(5, 25).Draw(rt, "steps") {
 				switch rapid.IntRange(0, 4).Draw(rt, "step") {
 				case 0:
-					o.write(rapid.IntRange(1, 6).Draw(rt, "commands"), rapid.SampledFrom([]int{10, 400_000}).Draw(rt, "size"))
+					by := rapid.SampledFrom([]*relay.Relay{nil, relays[0], relays[1]}).Draw(rt, "by")
+					o.writeBy(by, rapid.IntRange(1, 6).Draw(rt, "commands"), rapid.SampledFrom([]int{10, 400_000}).Draw(rt, "size"))
 				case 1: // one that died is another, with another token
 					relays[rapid.IntRange(0, 1).Draw(rt, "relay")] = o.relay(o.b)
 				case 2:
@@ -316,6 +342,114 @@ func TestAZombieRelayPlacesNothingAndDoublesHarmlessly(t *testing.T) {
 		}
 		o.drain(other)
 		o.same(t)
+	})
+}
+
+func TestATransactionPlacesWhatItAppendsWhereItOvertakesNothing(t *testing.T) {
+	each(t, func(t *testing.T, o *outbox) {
+		holder, other := o.relay(o.b), o.relay(o.b)
+		placed := func(want int) {
+			t.Helper()
+			if n := o.count("outbox WHERE position IS NOT NULL"); n != want {
+				t.Errorf("%d rows have positions, want %d", n, want)
+			}
+		}
+		o.writeBy(holder, 1, 10) // it has the lease not yet
+		placed(0)
+		o.drain(holder)
+		placed(2)
+		o.writeBy(holder, 3, 10)
+		placed(6)
+		o.writeBy(other, 1, 10) // who has no lease leaves it to who has
+		placed(6)
+		o.writeBy(holder, 1, 10) // what waits goes first
+		placed(6)
+		o.drain(holder)
+		o.pass(time.Minute)
+		o.write(1, 10)
+		for range 2 { // by its own watch, the other sees the lease for as long as one is
+			if _, err := other.Once(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			o.pass(time.Minute)
+		}
+		placed(12)
+		o.writeBy(holder, 1, 10) // the zombie's token is void
+		placed(12)
+		o.drain(other)
+		o.same(t)
+	})
+}
+
+// Transactions that place by themselves and those that leave it to the relay, at once.
+func TestTransactionsAtOnceHaveEachAPlaceOfTheirOwn(t *testing.T) {
+	each(t, func(t *testing.T, o *outbox) {
+		pages := make(chan relay.Page, 10_000)
+		r, err := relay.New(o.db, o.b, o.clock(), telemetry.Discard(), 10*time.Millisecond, "", func(p relay.Page) { pages <- p })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		o.write(1, 10)
+		o.drain(r) // it has the lease
+		life, end := context.WithCancel(t.Context())
+		var running, writing sync.WaitGroup
+		running.Go(func() { _ = r.Run(life) })
+		const writers, each = 4, 25
+		faults := make(chan error, writers)
+		for writer := range writers {
+			writing.Go(func() {
+				for n := range each {
+					id := fmt.Sprintf("%d-%04d", writer, n)
+					if err := o.append(r, store.Told(&pb.ConversationEvent{ConversationId: fmt.Sprint("c-", writer), WorkspaceId: "w", MessageId: id}, ""),
+						store.Told(&pb.ConversationEvent{ConversationId: fmt.Sprint("c-", writer), WorkspaceId: "v", MessageId: id}, "")); err != nil {
+						faults <- err
+						return
+					}
+				}
+			})
+		}
+		writing.Wait()
+		bustest.Eventually(t, "all is published", func() bool { return o.count("outbox WHERE published_us IS NULL") == 0 })
+		end()
+		running.Wait()
+		close(faults)
+		for err := range faults {
+			t.Error(err)
+		}
+		// Every row was handed over once, behind the one before it, and each writer's in its order.
+		close(pages)
+		all := map[int64]relay.Page{}
+		for p := range pages {
+			all[p.From] = p
+		}
+		var last [2][writers]string
+		rows := 0
+		at := all[0].UpTo
+		for {
+			p, ok := all[at]
+			if !ok {
+				break
+			}
+			for _, row := range p.Rows {
+				rows++
+				e := &pb.ConversationEvent{}
+				if err := proto.Unmarshal(row.Payload, e); err != nil || row.Position <= at || row.Position > p.UpTo {
+					t.Fatalf("row at %d of a page from %d to %d: %v", row.Position, at, p.UpTo, err)
+				}
+				writer := e.GetMessageId()[0] - '0'
+				workspace := map[string]int{"w": 0, "v": 1}[e.GetWorkspaceId()]
+				if before := &last[workspace][writer]; e.GetMessageId() <= *before {
+					t.Errorf("%s comes behind %s", e.GetMessageId(), *before)
+				} else {
+					*before = e.GetMessageId()
+				}
+			}
+			at = p.UpTo
+		}
+		if rows != 2*writers*each || o.count("leases WHERE name = 'relay' AND position = $1", at) != 1 {
+			t.Errorf("%d rows in one line of pages, want %d; the last ends at %d", rows, 2*writers*each, at)
+		}
 	})
 }
 

@@ -308,10 +308,16 @@ var tables = strings.Fields(`subjects seen_events contacts identities profiles c
 	reactions attachments commerce message_parts waiting_receipts consents unknown_events connection_slots outbox leases privacy_commands
 	object_deletions idempotency uploads gone`)
 
+// relay is told of transactions, and places nothing.
+type relay func()
+
+func (relay) Turn() *store.Turn          { return &store.Turn{} }
+func (told relay) Committed(*store.Turn) { told() }
+
 // project gives the World a projector that remembers nothing, as a process does that is started.
 func (w *World) project() {
 	w.Helper()
-	p, err := project.New(w.DB, w.Send, w.Clock, telemetry.Discard(), w.committed)
+	p, err := project.New(w.DB, w.Send, w.Clock, telemetry.Discard(), relay(w.committed))
 	if err != nil {
 		w.Fatal(err)
 	}
