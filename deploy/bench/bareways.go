@@ -125,7 +125,7 @@ func (e *env) bareCommit(ctx context.Context) (took []float64, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	db.SetMaxOpenConns(16)
+	db.SetMaxOpenConns(paceWorkers) // whoever waited for a connection while the disk stalls would not be measured
 	for _, table := range []string{"seen", "messages", "outbox"} {
 		if _, err := db.ExecContext(ctx, "CREATE TABLE "+table+" (id TEXT PRIMARY KEY, body BYTEA NOT NULL)"); err != nil {
 			return nil, err
