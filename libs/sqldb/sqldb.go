@@ -65,7 +65,9 @@ func serverSettings() map[string]string {
 		"idle_in_transaction_session_timeout": idleTimeout.String(),
 		"lock_timeout":                        lockTimeout.String(),
 		"statement_timeout":                   statementTimeout.String(),
-		"timezone":                            "UTC",
+		// None of these runs while it waits for the rest of what was sent together: who is gone then is found by TCP.
+		"tcp_keepalives_idle": "4", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "4",
+		"timezone": "UTC",
 	}
 }
 

@@ -95,14 +95,6 @@ func (b *batch) run(ctx context.Context) error {
 	if err := store.Bounds(ctx, b.tx, slices.Sorted(maps.Keys(b.moved))); err != nil {
 		return err
 	}
-	if b.locked == 0 && len(b.entries) > 0 {
-		if err := store.QueueEnd(ctx, b.tx, &b.locked); err != nil {
-			return err
-		}
-		if err := b.tx.Send(ctx); err != nil {
-			return err
-		}
-	}
 	return store.AppendBehind(ctx, b.tx, b.turn, b.locked, b.now, b.entries...)
 }
 

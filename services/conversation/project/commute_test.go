@@ -55,6 +55,9 @@ func TestEventsThatMeetSeldomCommuteToo(t *testing.T) {
 				if !bytes.Equal(got, want) {
 					t.Errorf("%s: the order of arrival shows:\n%s", name, diff(want, got))
 				}
+				if placed, all := w.Count("outbox WHERE position IS NOT NULL"), w.Count("outbox"); placed != all || all == 0 {
+					t.Errorf("%s: %d rows of the outbox have positions, of %d", name, placed, all)
+				}
 			})
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
 	"tributary.dev/libs/telemetry"
+	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/store"
 )
 
@@ -113,4 +114,48 @@ func TestTheLeaseGoesByNobodysClock(t *testing.T) {
 			takes(wrong, false)
 		})
 	}
+}
+
+// A turn that is not taken must not be mistaken for another's whose lease was taken over: its rows are placed with the
+// next.
+func TestATurnThatIsNotTakenPlacesNothing(t *testing.T) {
+	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
+		ctx, now := t.Context(), time.UnixMicro(1_700_000_000_000_000)
+		r, err := New(db, nil, &clock.Clock{Local: func() time.Time { return now }}, telemetry.Discard(), 0, "", func(Page) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close() })
+		if held, err := r.lease(ctx); !held || err != nil {
+			t.Fatalf("lease: %v, %v", held, err)
+		}
+		write := func(turn *store.Turn) {
+			t.Helper()
+			if err := db.Tx(ctx, func(tx *sqldb.Tx) error {
+				return store.AppendBehind(ctx, tx, turn, 0, now.UnixMicro(), store.Entry{Topic: store.TopicContacts, Key: "k", Payload: &pb.ConversationEvent{}})
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(&store.Turn{}) // it waits
+		refused := r.Turn()
+		write(refused)
+		if _, rows := refused.Placed(); len(rows) > 0 {
+			t.Errorf("it overtook what waits: %v", rows)
+		}
+		if _, placed, err := r.place(ctx); placed != 2 || err != nil {
+			t.Fatal(placed, err)
+		}
+		taken := r.Turn()
+		write(taken)
+		if before, rows := taken.Placed(); len(rows) != 1 || before == 0 || rows[0].Position != before+1 {
+			t.Errorf("behind %d: %v", before, rows)
+		}
+		if err := r.release(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if r.Turn().Token != "" {
+			t.Error("who gave the lease back goes on placing")
+		}
+	})
 }

@@ -1,8 +1,8 @@
 // Package relay carries the outbox to the topics. One process at a time holds its lease. It gives every
-// row a position that rises for ever, in a transaction of its own that the lease's token guards, and only
+// row a position that rises for ever, in a transaction that the lease's token guards (one of its own, or that which
+// wrote the row, where nobody else gives any at that moment and no row waits), and only
 // then publishes: a row keeps its position, however often it is published. Of a partition one batch is on
-// its way at a time, and nothing overtakes what is not acknowledged. A transaction of the lease's process may have
-// a turn: it gives its rows their positions itself, where nobody else does at that moment and no row waits.
+// its way at a time, and nothing overtakes what is not acknowledged.
 package relay
 
 import (
@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -78,8 +79,6 @@ type Relay struct {
 	seen    sighting
 	// renewed is when this process last had the lease, by its own watch; nil: it has it no more.
 	renewed atomic.Pointer[time.Time]
-	// turn counts the turns at placing.
-	turn atomic.Int64
 	// partly is, by topic and row, which entries are acknowledged of rows that are not wholly. No more than one
 	// look at a topic holds.
 	//
@@ -131,19 +130,24 @@ func (r *Relay) Close() error { return r.metrics.Unregister() }
 // Wake makes the relay look at once: a transaction that wrote to the outbox has committed.
 func (r *Relay) Wake() { wakeUp(r.wake) }
 
-// Turn lets a transaction try to place what it appends.
+// Turn lets a transaction try to place what it appends, where this process has the lease; whoever does renews it.
 func (r *Relay) Turn() *store.Turn {
-	t := &store.Turn{Number: r.turn.Add(1)}
-	if r.renewed.Load() != nil {
-		t.Token = r.token
+	if r.renewed.Load() == nil {
+		return &store.Turn{}
 	}
-	return t
+	return &store.Turn{Token: r.token, Until: r.until(), Number: turnNumber()}
 }
+
+// turnNumber is one that no other turn has: of an earlier one's number it would be taken for that.
+func turnNumber() int64 { return rand.Int64() }
+
+// until is when a lease ends that is taken now.
+func (r *Relay) until() int64 { return r.clock.NowMicros() + leaseTime.Microseconds() }
 
 // Committed is Wake where the transaction had a turn.
 func (r *Relay) Committed(turn *store.Turn) {
-	before, rows, ok := turn.Placed()
-	if !ok {
+	before, rows := turn.Placed()
+	if len(rows) == 0 {
 		r.Wake()
 		return
 	}
@@ -324,7 +328,7 @@ func (r *Relay) lease(ctx context.Context) (held bool, err error) {
 			ON CONFLICT (name) DO UPDATE SET token = excluded.token, until_us = excluded.until_us, owner = excluded.owner
 			WHERE leases.token = excluded.token OR leases.until_us = 0 OR (leases.token = $4 AND leases.until_us = $5)
 			OR (leases.owner = $6 AND leases.owner <> '') RETURNING 1`,
-			[]any{r.token, r.clock.NowMicros() + leaseTime.Microseconds(), r.owner, dead.token, dead.until, r.succeeds()}, func(sqldb.Row) error {
+			[]any{r.token, r.until(), r.owner, dead.token, dead.until, r.succeeds()}, func(sqldb.Row) error {
 				held = true
 				return nil
 			}); err != nil || held {
@@ -365,6 +369,7 @@ func (r *Relay) release(ctx context.Context) error {
 	//bound:timeout giving the lease back | {} | it ends by itself
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	r.renewed.Store(nil)
 	return r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE leases SET until_us = 0 WHERE name = 'relay' AND token = $1", r.token)
 		return err
@@ -387,7 +392,7 @@ type Page struct {
 func (r *Relay) place(ctx context.Context) (page Page, placed int, err error) {
 	held := false
 	var rows []store.Row
-	turn := r.turn.Add(1)
+	turn := turnNumber()
 	if err := r.db.Tx(ctx, func(tx *sqldb.Tx) error {
 		held, rows = false, nil
 		if err := tx.Queue(ctx, "SELECT COUNT(*) > 0 FROM leases WHERE name = 'relay' AND token = $1", []any{r.token},

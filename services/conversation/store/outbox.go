@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -35,17 +37,7 @@ const rowEntries = 500
 // the locks are taken: an entry written under a lock then stands behind all that an earlier holder of that
 // lock wrote.
 func Append(ctx context.Context, tx *sqldb.Tx, nowUS int64, entries ...Entry) error {
-	if len(entries) == 0 {
-		return nil
-	}
-	var end int64
-	if err := QueueEnd(ctx, tx, &end); err != nil {
-		return err
-	}
-	if err := tx.Send(ctx); err != nil {
-		return err
-	}
-	return AppendBehind(ctx, tx, &Turn{}, end, nowUS, entries...)
+	return AppendBehind(ctx, tx, &Turn{}, 0, nowUS, entries...)
 }
 
 // QueueEnd looks where the outbox ends, for AppendBehind: queue it behind the last lock.
@@ -53,71 +45,83 @@ func QueueEnd(ctx context.Context, tx *sqldb.Tx, end *int64) error {
 	return tx.Queue(ctx, "SELECT COALESCE(MAX(seq), 0) FROM outbox", nil, func(row sqldb.Row) error { return row.Scan(end) })
 }
 
-// AppendBehind is Append for who knows where the outbox ended when all locks were taken, and may have a turn at placing. It is
-// queued, and must be the last: whoever places waits until the transaction ends.
+// AppendBehind is Append for who may know where the outbox ended when all locks were taken (0: who does not), and may have a
+// turn at placing. It must come last: whoever places waits for a transaction that does.
 func AppendBehind(ctx context.Context, tx *sqldb.Tx, turn *Turn, end, nowUS int64, entries ...Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	if err := turn.take(ctx, tx, nowUS, len(entries)); err != nil {
-		return err
+	if end == 0 {
+		if err := QueueEnd(ctx, tx, &end); err != nil {
+			return err
+		}
+		if err := tx.Send(ctx); err != nil {
+			return err
+		}
 	}
-	seq, left := max(end, nowUS), len(entries)
+	var rows [][]any
+	seq := max(end, nowUS)
 	for _, of := range gathered(entries) {
 		seq++
-		left -= len(of)
 		row, err := rowOf(of)
 		if err != nil {
 			return err
 		}
-		turn.rows = append(turn.rows, Row{Topic: of[0].Topic, Workspace: of[0].Workspace, Position: int64(len(entries) - left), Entries: len(of), Payload: row[7].([]byte)})
-		if err := tx.Queue(ctx, `INSERT INTO outbox (topic, workspace_id, conversation_id, id, message_key, type, traceparent, payload, entries, seq, created_us, position)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT position FROM leases WHERE name = 'relay' AND token = $12 AND turn = $13) - $14)`,
-			append(row, len(of), seq, nowUS, turn.Token, turn.Number, left), nil); err != nil {
+		rows = append(rows, append(row, len(of), seq, nowUS))
+	}
+	if turn.Token != "" {
+		return turn.insert(ctx, tx, nowUS, len(entries), rows)
+	}
+	return sqldb.QueueRows(ctx, tx, "outbox", outboxColumns, rows, "", nil)
+}
+
+var outboxColumns = []string{"topic", "workspace_id", "conversation_id", "id", "message_key", "type", "traceparent", "payload", "entries", "seq", "created_us"}
+
+// Turn is a transaction's turn at giving what it appends its positions, so that no second transaction has to. It takes it
+// where nobody else does at that moment and nothing waits: it waits for nobody, and overtakes nothing. The zero Turn is none:
+// the relay places the entries.
+type Turn struct {
+	// Token is what the relay's lease is held with, Until (in microseconds) until when it is then held, and Number one that
+	// no other turn has.
+	Token         string
+	Until, Number int64
+
+	before int64 // the last position given before
+	//bound:exempt what one transaction appends
+	rows []Row
+}
+
+// insert queues the turn, and rows with their positions: none where it is not taken.
+func (t *Turn) insert(ctx context.Context, tx *sqldb.Tx, nowUS int64, positions int, rows [][]any) error {
+	t.rows = nil
+	if err := tx.Queue(ctx, `UPDATE leases SET turn = $2, until_us = $3, before = position, position = CASE WHEN position > $4 THEN position ELSE $4 END + $5
+		WHERE name = (SELECT name FROM leases WHERE name = 'relay' AND token = $1`+tx.ForUpdateOfFree()+`)
+		AND NOT EXISTS (SELECT 1 FROM outbox WHERE position IS NULL) RETURNING before`,
+		[]any{t.Token, t.Number, t.Until, nowUS - 1, positions}, func(row sqldb.Row) error { return row.Scan(&t.before) }); err != nil {
+		return err
+	}
+	insert := "INSERT INTO outbox (" + strings.Join(outboxColumns, ", ") + `, position)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT position FROM leases WHERE name = 'relay' AND token = $12 AND turn = $13) - $14)
+		RETURNING topic, workspace_id, position, entries, payload`
+	for _, row := range rows {
+		positions -= row[8].(int)
+		if err := tx.Queue(ctx, insert, append(row, t.Token, t.Number, positions), func(row sqldb.Row) error {
+			var position sql.NullInt64
+			var r Row
+			err := row.Scan(&r.Topic, &r.Workspace, &position, &r.Entries, &r.Payload)
+			if r.Position = position.Int64; position.Valid {
+				t.rows = append(t.rows, r)
+			}
+			return err
+		}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Turn is a transaction's turn at giving what it appends its positions, so that no second transaction has to. The zero Turn
-// is none: the relay gives them.
-type Turn struct {
-	// Token is what the relay's lease is held with, and Number one that no other turn with it has.
-	Token  string
-	Number int64
-
-	taken       bool
-	before, low int64 // the last position given before, and the one that this turn's begin behind
-	//bound:exempt what one transaction appends
-	rows []Row // their positions count from low
-}
-
-// take takes the turn where the lease is held with its token, nobody else gives positions and nothing waits for any: it
-// waits for nobody, and overtakes nothing.
-func (t *Turn) take(ctx context.Context, tx *sqldb.Tx, nowUS int64, positions int) error {
-	t.taken, t.rows = false, nil
-	if t.Token == "" {
-		return nil
-	}
-	return tx.Queue(ctx, `UPDATE leases SET turn = $2, before = position, position = CASE WHEN position > $3 THEN position ELSE $3 END + $4
-		WHERE name = (SELECT name FROM leases WHERE name = 'relay' AND token = $1`+tx.ForUpdateOfFree()+`)
-		AND NOT EXISTS (SELECT 1 FROM outbox WHERE position IS NULL) RETURNING before`,
-		[]any{t.Token, t.Number, nowUS - 1, positions}, func(row sqldb.Row) error {
-			err := row.Scan(&t.before)
-			t.taken, t.low = true, max(t.before, nowUS-1)
-			return err
-		})
-}
-
-// Placed gives what was placed once the transaction has committed, and the last position given before; ok is false where
-// nothing was.
-func (t *Turn) Placed() (before int64, rows []Row, ok bool) {
-	for i := range t.rows {
-		t.rows[i].Position += t.low
-	}
-	return t.before, t.rows, t.taken
-}
+// Placed gives what was placed once the transaction has committed, and the last position given before: no rows where nothing was.
+func (t *Turn) Placed() (before int64, rows []Row) { return t.before, t.rows }
 
 // Row is a row of the outbox that has its position, which is its last entry's.
 type Row struct {

@@ -5,6 +5,8 @@ package projecttest
 import (
 	"context"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +93,7 @@ func New(t testing.TB, db *sqldb.DB, with ...Holding) *World {
 	}
 	w.committed = set.Committed
 	w.project()
+	w.Exec(holdLease)
 	read, err := api.New(api.Config{DB: db, Seal: w.Keys, Clock: w.Clock, Sending: w.Send, Bucket: media.NewBucket(w.Bucket), Committed: set.Committed,
 		Idempotency: endpointx.NewIdempotency(db, []byte("secret"), w.Clock.Now)})
 	if err != nil {
@@ -308,10 +311,21 @@ var tables = strings.Fields(`subjects seen_events contacts identities profiles c
 	reactions attachments commerce message_parts waiting_receipts consents unknown_events connection_slots outbox leases privacy_commands
 	object_deletions idempotency uploads gone`)
 
-// relay is told of transactions, and places nothing.
+// relay is told of transactions, and lets them place what they append.
 type relay func()
 
-func (relay) Turn() *store.Turn          { return &store.Turn{} }
+func (relay) Turn() *store.Turn {
+	return &store.Turn{Token: lease, Until: math.MaxInt64, Number: rand.Int64()}
+}
+
+// lease is what the World holds the relay's with.
+const lease = "world"
+
+func holdLease(tx *sqldb.Tx) error {
+	_, err := tx.ExecContext(context.Background(), "INSERT INTO leases (name, token, until_us) VALUES ('relay', $1, 0) ON CONFLICT DO NOTHING", lease)
+	return err
+}
+
 func (told relay) Committed(*store.Turn) { told() }
 
 // project gives the World a projector that remembers nothing, as a process does that is started.
@@ -345,7 +359,7 @@ func (w *World) Empty() {
 				return err
 			}
 		}
-		return nil
+		return holdLease(tx)
 	})
 }
 
