@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,6 +58,9 @@ const (
 	lockTimeout = 5 * time.Second
 	//bound:timeout a process that stands still in a transaction, at PostgreSQL | {} | it is rolled back
 	idleTimeout = 10 * time.Second
+	// None of these runs while PostgreSQL waits for the rest of what was sent together.
+	//bound:timeout a process whose host is gone, at PostgreSQL | {} of silence, and as many tries of TCP a second apart | it is rolled back
+	silence = 4 * time.Second
 )
 
 // serverSettings keep a stopped or slow process from holding the others.
@@ -65,9 +69,10 @@ func serverSettings() map[string]string {
 		"idle_in_transaction_session_timeout": idleTimeout.String(),
 		"lock_timeout":                        lockTimeout.String(),
 		"statement_timeout":                   statementTimeout.String(),
-		// None of these runs while it waits for the rest of what was sent together: who is gone then is found by TCP.
-		"tcp_keepalives_idle": "4", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "4",
-		"timezone": "UTC",
+		"tcp_keepalives_idle":                 strconv.Itoa(int(silence.Seconds())),
+		"tcp_keepalives_count":                strconv.Itoa(int(silence.Seconds())),
+		"tcp_keepalives_interval":             "1",
+		"timezone":                            "UTC",
 	}
 }
 

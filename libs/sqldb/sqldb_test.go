@@ -418,3 +418,23 @@ func TestWhatIsQueuedRunsInItsTurn(t *testing.T) {
 		}
 	})
 }
+
+func TestAHostThatIsGoneIsFoundByTheServer(t *testing.T) {
+	sqltest.Each(t, migrations, func(t *testing.T, db *sqldb.DB) {
+		if db.Dialect() != "postgres" {
+			return // it has no other hosts
+		}
+		for _, setting := range []string{"tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count"} {
+			if err := db.View(t.Context(), func(tx *sqldb.Tx) error {
+				var seconds string
+				err := tx.QueryRowContext(t.Context(), "SHOW "+setting).Scan(&seconds)
+				if seconds != "4" && seconds != "1" {
+					t.Errorf("%s is %s", setting, seconds)
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
