@@ -190,13 +190,13 @@ func provesFrozen(t *testing.T) {
 	stream := gather(body)
 
 	items := []struct{ method, path string }{
-		{"GET", "/v1/contacts/" + contact}, {"GET", "/v1/conversations/" + conversation}, {"GET", "/v1/conversations/" + conversation + "/messages"},
+		{"GET", "/v1/contacts/" + contact}, {"GET", "/v1/conversations?contact_id=" + contact}, {"GET", "/v1/conversations/" + conversation}, {"GET", "/v1/conversations/" + conversation + "/messages"},
 		{"GET", "/v1/messages/" + messageID}, {"GET", "/v1/messages/" + replied}, {"GET", "/v1/attachments/" + attachment + "/content"},
 		{"PATCH", "/v1/conversations/" + conversation}, {"POST", "/v1/conversations/" + conversation + "/read"},
 		{"POST", "/v1/conversations/" + conversation + "/messages"}, {"POST", "/v1/messages/" + replied + "/retry"},
 	}
 	bodies := map[string]any{"PATCH": mesh.Object{"status": "resolved"}}
-	lists := []string{"/v1/contacts", "/v1/conversations", "/v1/conversations?contact_id=" + contact, "/v1/messages/search?q=" + url.QueryEscape(words),
+	lists := []string{"/v1/contacts", "/v1/conversations", "/v1/messages/search?q=" + url.QueryEscape(words),
 		"/v1/contacts?identity_kind=slack_user&identity=" + url.QueryEscape(team+":"+anna.user)}
 	within(t, 20*time.Second, func() error { // what was before has been told
 		if told := stream.since(); !strings.Contains(told, `"status":"sent"`) {

@@ -224,6 +224,8 @@ func typeName(t reflect.Type) string {
 		return "a string"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
+	case t == reflect.TypeFor[[]byte]():
+		return "base64"
 	case t.Kind() == reflect.Slice || t.Kind() == reflect.Array:
 		return "a list"
 	case t.Kind() == reflect.Map || t.Kind() == reflect.Struct:

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"tributary.dev/libs/access"
 	"tributary.dev/libs/channel"
 	"tributary.dev/libs/endpointx"
@@ -70,12 +72,20 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 	if req.Channel != nil && !slices.Contains(channel.Names(), *req.Channel) {
 		return page, problem.Invalid(map[string]string{"channel": "must be one of " + strings.Join(channel.Names(), ", ")})
 	}
+	if req.ConnectionID != nil && uuid.Validate(*req.ConnectionID) != nil {
+		return page, problem.Invalid(map[string]string{"connection_id": "must be a UUID"})
+	}
 	before, beforeID := int64(math.MaxInt64), ""
 	if err := req.Behind(&before, &beforeID); err != nil {
 		return page, err
 	}
 	condition, args := req.condition(caller.WorkspaceID, before, beforeID)
 	err := a.DB.View(ctx, func(tx *sqldb.Tx) error {
+		if req.ContactID != nil {
+			if err := contactShown(ctx, tx, caller.WorkspaceID, *req.ContactID); err != nil {
+				return err
+			}
+		}
 		rows, err := queryConversations(ctx, tx, condition, args...)
 		if err != nil {
 			return err

@@ -50,6 +50,7 @@ func lettersAreOpened(t *testing.T, h *house) {
 	for what, body := range map[string]string{"both": `{"event":"AA==","command":"AA=="}`, "neither": `{}`} {
 		require.Equal(t, http.StatusUnprocessableEntity, h.do(http.MethodPost, "/v1/letters/open", body).Code, what)
 	}
+	require.Contains(t, h.do(http.MethodPost, "/v1/letters/open", `{"event":"!!"}`).Body.String(), "must be base64")
 	require.Equal(t, http.StatusNotFound, h.do(http.MethodPost, "/v1/letters/open", `{"event":"/w=="}`).Code, "no event")
 	event.WorkspaceId = others
 	require.Equal(t, http.StatusNotFound, h.do(http.MethodPost, "/v1/letters/open", letter("event", event)).Code, "another workspace's")

@@ -315,7 +315,8 @@ func TestFrozenContactsAreGoneByIdAndMissingFromLists(t *testing.T) {
 		}
 		h.exec("UPDATE subjects SET frozen = 1 WHERE id = $1", ada.ID)
 		for _, path := range []string{"/v1/conversations/" + a, "/v1/conversations/" + a + "/messages", "/v1/messages/" + m, "/v1/contacts/" + ada.contact,
-			"/v1/messages/search?q=hello&contact_id=" + ada.contact, "/v1/messages/search?q=hello&conversation_id=" + a} {
+			"/v1/messages/search?q=hello&contact_id=" + ada.contact, "/v1/messages/search?q=hello&conversation_id=" + a,
+			"/v1/conversations?contact_id=" + ada.contact} {
 			h.get(path).problem(410, "gone")
 		}
 		h.do("POST", "/v1/conversations/"+a+"/messages", `{"text":"hi"}`).problem(410, "gone")
@@ -340,7 +341,8 @@ func TestAnotherWorkspacesIdsAreNotFound(t *testing.T) {
 		c := h.talk(p, 5_000_000, nil)
 		m := h.says(p, c, 1_000_000, text("hello"), nil)
 		for _, path := range []string{"/v1/conversations/" + c, "/v1/conversations/" + c + "/messages", "/v1/messages/" + m, "/v1/contacts/" + p.contact,
-			"/v1/messages/search?q=x&conversation_id=" + c, "/v1/messages/search?q=x&contact_id=" + p.contact, "/v1/attachments/" + m + "/content"} {
+			"/v1/messages/search?q=x&conversation_id=" + c, "/v1/messages/search?q=x&contact_id=" + p.contact, "/v1/attachments/" + m + "/content",
+			"/v1/conversations?contact_id=" + p.contact} {
 			h.get(path).problem(404, "not_found")
 		}
 		h.do("POST", "/v1/conversations/"+c+"/messages", `{"text":"hi"}`).problem(404, "not_found")
@@ -370,6 +372,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 			"/v1/contacts?cursor=1.W10":                                  "cursor",
 			"/v1/conversations?status=closed":                            "status",
 			"/v1/conversations?channel=Slack":                            "channel",
+			"/v1/conversations?connection_id=x":                          "connection_id",
 			"/v1/conversations/" + c + "/messages?order=up":              "order",
 			"/v1/conversations/" + c + "/messages?cursor=1.WyJ4IiwieSJd": "cursor",
 			"/v1/messages/search":                                        "q",
