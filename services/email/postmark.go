@@ -47,7 +47,7 @@ type (
 		Conversation string `json:"k"`
 	}
 	postmarkRecordFields struct {
-		ID                json.Number
+		ID                json.RawMessage
 		MessageID         string
 		Type              string
 		Email             string
@@ -65,7 +65,7 @@ var errNotPostmark = errors.New("email: the body is no record of Postmark's")
 func postmarkRecord(r *channel.Request, k keyed) (channel.Result, error) {
 	contentType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	var body postmarkBody
-	if contentType != "application/json" || json.Unmarshal(r.Body, &body) != nil {
+	if contentType != "application/json" || channel.DecodeObject(r.Body, &body) != nil {
 		return channel.Result{}, errNotPostmark
 	}
 	switch body.RecordType {
@@ -152,7 +152,7 @@ func (b *postmarkBody) events(k keyed) (result channel.Result) {
 	attempt, okAttempt := number(b.Metadata.Attempt)
 	ours := err == nil && okPart && okAttempt
 	source := "postmark." + strings.ToLower(b.RecordType)
-	event := channel.Event{SourceType: source, Key: k.id(b.RecordType, b.MessageID, b.ID.String(), b.Type, b.ChangedAt, b.who())}
+	event := channel.Event{SourceType: source, Key: k.id(b.RecordType, b.MessageID, string(b.ID), b.Type, b.ChangedAt, b.who())}
 	if key, err := uuid.Parse(b.Metadata.Conversation); err == nil {
 		event.Thread.ConversationKey = key.String()
 	}
