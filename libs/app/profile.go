@@ -27,6 +27,7 @@ func (r *run) serveProfiles(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index) // by name: heap, goroutine, mutex, …
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	server := newServer(mux)
 	ended := make(chan struct{})
 	//bound:exempt the server's own, which the process ends
