@@ -146,9 +146,11 @@ func build(ctx context.Context, d *app.Deps) (_ *app.Parts, err error) {
 			{Name: "objects", Run: holder.DeleteObjects},
 			{Name: "forget", Run: forget(d, projector, outbox, read)},
 			{Name: "idempotency", Run: idempotency.Run},
-			// Another replica may hold the relay's lease: its topic tells that there is something to read.
+			// Where another replica holds the relay's lease, its topic tells that there is something to read.
 			{Name: "streams", Run: func(ctx context.Context) error {
-				return d.Bus.Tail(ctx, []string{store.TopicConversations}, func(r bus.Record) { read.Published(r.Value) })
+				return outbox.WhileNotHeld(ctx, func(ctx context.Context) error {
+					return d.Bus.Tail(ctx, []string{store.TopicConversations}, func(r bus.Record) { read.Published(r.Value) })
+				})
 			}},
 		},
 		Ready: []app.Check{{Name: "connections", Ready: func() error {

@@ -69,6 +69,53 @@ func (r *Relay) lease(ctx context.Context) (held bool, err error) {
 	return held, nil
 }
 
+// WhileNotHeld runs do whenever this process has not had the lease for a while, until it has it or ctx ends: what others place
+// is to be learned of. A change is noticed within a poll. An error of do's ends it.
+func (r *Relay) WhileNotHeld(ctx context.Context, do func(ctx context.Context) error) error {
+	tick := time.NewTicker(r.poll)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if err := r.untilHeld(ctx, tick.C, do); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+func (r *Relay) untilHeld(ctx context.Context, tick <-chan time.Time, do func(ctx context.Context) error) error {
+	if r.holds() {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	//bound:exempt receives once
+	ended := make(chan error, 1)
+	//bound:exempt its context ends it, and it is waited for
+	go func() { ended <- do(ctx) }()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-tick:
+			if r.holds() {
+				cancel()
+				return <-ended
+			}
+		}
+	}
+}
+
+// holds tells whether this process has the lease, as far as it knows: where it has not had it for as long as a lease is,
+// another may.
+func (r *Relay) holds() bool {
+	renewed := r.renewed.Load()
+	return renewed != nil && r.clock.Sent().Sub(*renewed) < leaseTime
+}
+
 // sighting is a lease of another's as it was found, and since when it has been so by this process's watch.
 type sighting struct {
 	token string

@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -158,4 +160,73 @@ func TestATurnThatIsNotTakenPlacesNothing(t *testing.T) {
 			t.Error("who gave the lease back goes on placing")
 		}
 	})
+}
+
+// What others place is listened for while another may have the lease, and not by who has it.
+func TestWhoHasTheLeaseDoesNotListenToItself(t *testing.T) {
+	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
+		start := time.UnixMicro(1_700_000_000_000_000)
+		var passed atomic.Int64
+		r, err := New(db, nil, &clock.Clock{Local: func() time.Time { return start.Add(time.Duration(passed.Load())) }}, telemetry.Discard(), time.Millisecond, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close() })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended, listens := make(chan error, 1), make(chan bool)
+		go func() {
+			ended <- r.WhileNotHeld(ctx, func(ctx context.Context) error {
+				listens <- true
+				<-ctx.Done()
+				listens <- false
+				return nil
+			})
+		}()
+		next := func(want bool, when string) {
+			t.Helper()
+			select {
+			case got := <-listens:
+				if got != want {
+					t.Fatalf("%s: listens %v, want %v", when, got, want)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s: nothing changes, want %v", when, want)
+			}
+		}
+		lease := func() {
+			t.Helper()
+			if held, err := r.lease(t.Context()); !held || err != nil {
+				t.Fatal(held, err)
+			}
+		}
+		next(true, "never held")
+		lease()
+		next(false, "held")
+		passed.Add(int64(leaseTime))
+		next(true, "not renewed")
+		lease()
+		next(false, "renewed")
+		select {
+		case got := <-listens:
+			t.Fatalf("renewed: listens %v", got)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if err := r.release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		next(true, "given back")
+		cancel()
+		next(false, "ended")
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhatListensMayFail(t *testing.T) {
+	r := &Relay{poll: time.Millisecond}
+	broken := errors.New("broken")
+	if err := r.WhileNotHeld(t.Context(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
+		t.Error(err)
+	}
 }
