@@ -207,8 +207,12 @@ const (
 func (s *stream) read(ctx context.Context) (more bool, err error) {
 	rows, upTo, more, known := s.api.streams.after(s.last)
 	if known {
-		events, err := s.handed(rows)
-		if err == nil {
+		events, shown, err := s.handed(rows)
+		switch {
+		case err != nil:
+		case shown:
+			err = s.tell(ctx, nil, events)
+		default:
 			err = s.api.DB.Read(ctx, func(tx *sqldb.Tx) error { return s.tell(ctx, tx, events) })
 		}
 		if err == nil {
@@ -238,22 +242,31 @@ func (s *stream) read(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-// handed gives the events of rows that the relay has handed over, those of the stream's workspace.
-func (s *stream) handed(rows []store.Row) (events []store.Placed, err error) {
+// shownFor is how long what a transaction knew to be shown is told of without looking: who is hidden meanwhile, whose
+// transaction waited for that one, is told of so long, once more.
+//
+//bound:timeout telling of what was shown when it was written | {} | it is looked at first
+const shownFor = 100 * time.Millisecond
+
+// handed gives the events of rows that the relay has handed over, those of the stream's workspace, and whether all are known
+// to be shown.
+func (s *stream) handed(rows []store.Row) (events []store.Placed, shown bool, err error) {
+	shown = true
 	for _, row := range rows {
 		if row.Workspace != s.workspace {
 			continue
 		}
 		entries, err := store.Entries(row.Entries, row.Position, &pb.OutboxEntries_Entry{Payload: row.Payload})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
+		shown = shown && time.Since(row.Shown) < shownFor
 		events = append(events, entries...)
 	}
-	return slices.DeleteFunc(events, func(e store.Placed) bool { return e.Position <= s.last }), nil
+	return slices.DeleteFunc(events, func(e store.Placed) bool { return e.Position <= s.last }), shown, nil
 }
 
-// tell writes what is shown of events into the buffer.
+// tell writes what is shown of events into the buffer: all, where there is no transaction to look with.
 func (s *stream) tell(ctx context.Context, tx *sqldb.Tx, events []store.Placed) error {
 	told := make([]*pb.ConversationEvent, len(events))
 	for i, e := range events {
@@ -262,12 +275,15 @@ func (s *stream) tell(ctx context.Context, tx *sqldb.Tx, events []store.Placed) 
 			return err
 		}
 	}
-	visible, err := look(ctx, tx, told)
-	if err != nil {
-		return err
+	var visible seen
+	if tx != nil {
+		var err error
+		if visible, err = look(ctx, tx, told); err != nil {
+			return err
+		}
 	}
 	for i, e := range events {
-		if visible.shows(told[i]) {
+		if tx == nil || visible.shows(told[i]) {
 			s.write(e.Position, told[i])
 		}
 	}

@@ -12,11 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"tributary.dev/libs/sqldb"
 	"tributary.dev/libs/sqldb/sqltest"
 	pb "tributary.dev/proto/gen/tributary/v1"
 	"tributary.dev/services/conversation/api"
 	"tributary.dev/services/conversation/api/apitest"
+	"tributary.dev/services/conversation/relay"
 	"tributary.dev/services/conversation/store"
 )
 
@@ -360,5 +363,40 @@ func TestAClientThatDoesNotReadIsCutOffAndGoesOnWhereItWas(t *testing.T) {
 				t.Fatalf("got %+v", e)
 			}
 		}
+	})
+}
+
+// What a transaction knew to be shown a moment ago is told of without asking the database, which does not know it here; what
+// is older is not, nor what nothing was known of.
+func TestWhatWasJustShownIsToldOfWithoutLooking(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		p := h.person(us, "+41790000001", "Ada", 1)
+		there := h.says(p, h.talk(p, 5_000_000, nil), 1, text("x"), nil)
+		stream := h.follow(t, h.serve(t, us), "")
+		at := int64(0)
+		place := func(message string, shown time.Time) {
+			t.Helper()
+			payload, err := proto.Marshal(&pb.ConversationEvent{Type: "message.created", WorkspaceId: us, MessageId: message})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.api.Placed(relay.Page{From: at, UpTo: at + 1, Rows: []store.Row{{Topic: store.TopicConversations, Workspace: us,
+				Position: at + 1, Entries: 1, Payload: payload, Shown: shown}}})
+			at++
+		}
+		next := func(want string) {
+			t.Helper()
+			if e := stream.next(); !strings.Contains(e.data, `"message_id":"`+want+`"`) {
+				t.Fatalf("told of %+v, want %s", e, want)
+			}
+		}
+		place("older", time.Now().Add(-time.Second))
+		place(there, time.Time{})
+		next(there)
+		place("now", time.Now().Add(time.Minute)) // however long this takes
+		next("now")
+		place("unknown", time.Time{})
+		place(there, time.Now().Add(time.Minute))
+		next(there)
 	})
 }

@@ -61,7 +61,10 @@ func (b *batch) lockRefs(ctx context.Context) error {
 	if err = store.QueueEnd(ctx, b.tx, &b.locked); err != nil {
 		return err
 	}
-	return b.tx.Send(ctx)
+	if err := b.tx.Send(ctx); err != nil {
+		return err
+	}
+	return b.found()
 }
 
 // findDisplaced finds messages that an echo of our own had been taken for: the receipts in this batch tell

@@ -3,8 +3,10 @@ package project
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,11 +22,18 @@ type batch struct {
 	p   *Projector
 	tx  *sqldb.Tx
 	now int64
+	// began is when this process began with it.
+	began time.Time
+	// expecting: what most events find is taken for found until the locks answer, in one round trip less.
+	expecting bool
 
 	// all events by id, of copies the one with the smallest order.
 	all map[string]*event
 	// alive are the subjects named that are not gone; their rows are locked.
 	alive map[string]store.Subject
+	// named are all subjects that are, and unseen the events that no transaction has handled before.
+	named  []store.Subject
+	unseen map[string]bool
 	// mets are what identities come from; those that were remembered may since have come to be from something before.
 	mets map[string]store.Met
 	// fresh events are handled now for the first time; copies were handled before, and count only if they
@@ -59,7 +68,7 @@ type counted struct {
 }
 
 func newBatch(p *Projector, tx *sqldb.Tx, events []*event) *batch {
-	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), turn: p.outbox.Turn(), all: map[string]*event{}, mets: map[string]store.Met{}, moved: map[string]bool{}, updated: map[string]bool{},
+	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), began: time.Now(), unseen: map[string]bool{}, turn: p.outbox.Turn(), all: map[string]*event{}, mets: map[string]store.Met{}, moved: map[string]bool{}, updated: map[string]bool{},
 		changes: map[store.RefKey]bool{}, amended: map[store.RefKey]bool{}, counts: map[counted]int64{}}
 	for _, e := range events {
 		if other, ok := b.all[e.GetId()]; ok {
@@ -95,15 +104,17 @@ func (b *batch) run(ctx context.Context) error {
 	if err := store.Bounds(ctx, b.tx, slices.Sorted(maps.Keys(b.moved))); err != nil {
 		return err
 	}
+	if b.expecting && len(b.updated) == 0 { // nobody whose locks are held is hidden, and nobody else is told of
+		b.turn.Shown = b.began
+	}
 	return store.AppendBehind(ctx, b.tx, b.turn, b.locked, b.now, b.entries...)
 }
 
 // lockSubjects locks everybody who is named, as far as they are not gone; dedupe sends it.
 func (b *batch) lockSubjects(ctx context.Context) error {
-	var named []store.Subject
 	add := func(workspace, id, key string) {
 		if id != "" {
-			named = append(named, store.Subject{ID: id, Workspace: workspace, KeyID: key})
+			b.named = append(b.named, store.Subject{ID: id, Workspace: workspace, KeyID: key})
 		}
 	}
 	for _, e := range b.all {
@@ -117,11 +128,11 @@ func (b *batch) lockSubjects(ctx context.Context) error {
 		}
 	}
 	var err error
-	if b.alive, err = store.QueueSubjects(ctx, b.tx, named); err != nil {
+	if b.alive, err = store.QueueSubjects(ctx, b.tx, b.named); err != nil {
 		return err
 	}
 	var others []string
-	for _, s := range named {
+	for _, s := range b.named {
 		if _, looked := b.mets[s.ID]; !looked {
 			if m, ok := b.p.mets.get(s.ID); ok {
 				b.mets[s.ID] = m
@@ -131,12 +142,44 @@ func (b *batch) lockSubjects(ctx context.Context) error {
 		}
 	}
 	slices.Sort(others)
+	b.expecting = b.expecting && len(others) == 0
 	return store.QueueMets(ctx, b.tx, slices.Compact(others), func(subject string, m store.Met) { b.mets[subject] = m })
 }
 
 func (b *batch) gone(subject string) bool {
 	_, alive := b.alive[subject]
-	return subject != "" && !alive
+	return subject != "" && !alive && !b.expecting
+}
+
+// expectedOf are the most events of which it is expected that they are messages not seen before, of people who are met and
+// neither frozen nor gone: a larger batch has more to lose by a rollback than by a round trip.
+const expectedOf = 8
+
+// errUnexpected: the transaction is to be run again, expecting nothing.
+var errUnexpected = errors.New("project: not what was expected")
+
+// expects tells whether to go on before it is known who is gone and what was seen.
+func (b *batch) expects() bool {
+	for _, e := range b.all {
+		b.expecting = b.expecting && e.GetType() == pb.EventType_EVENT_TYPE_MESSAGE
+	}
+	return b.expecting
+}
+
+// found is errUnexpected where the answers, which are all there, are others than were expected.
+func (b *batch) found() error {
+	if !b.expecting {
+		return nil
+	}
+	for _, s := range b.named {
+		if at, alive := b.alive[s.ID]; !alive || at.Frozen {
+			return errUnexpected
+		}
+	}
+	if len(b.unseen) < len(b.all) {
+		return errUnexpected
+	}
+	return nil
 }
 
 // dedupe remembers every event's id, also of those that are dropped, and tells fresh ones from copies. It drops what
@@ -147,19 +190,24 @@ func (b *batch) dedupe(ctx context.Context) error {
 	for i, id := range ids {
 		rows[i] = []any{id, b.now}
 	}
-	unseen := map[string]bool{}
-	if err := sqldb.InsertRows(ctx, b.tx, "seen_events", []string{"id", "at_us"}, rows, "ON CONFLICT (id) DO NOTHING RETURNING id",
+	if err := sqldb.QueueRows(ctx, b.tx, "seen_events", []string{"id", "at_us"}, rows, "ON CONFLICT (id) DO NOTHING RETURNING id",
 		func(rows sqldb.Row) error {
 			var id string
 			err := rows.Scan(&id)
-			unseen[id] = true
+			b.unseen[id] = true
 			return err
 		}); err != nil {
 		return err
 	}
-	revived, strange, err := b.revive(ctx, slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return unseen[id] }))
-	if err != nil {
-		return err
+	var revived, strange map[string]bool
+	if !b.expects() {
+		err := b.tx.Send(ctx)
+		if err != nil {
+			return err
+		}
+		if revived, strange, err = b.revive(ctx, slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return b.unseen[id] })); err != nil {
+			return err
+		}
 	}
 	var lost []string
 	for _, id := range ids {
@@ -168,7 +216,7 @@ func (b *batch) dedupe(ctx context.Context) error {
 		case b.gone(e.GetAuthorSubject()) || b.gone(e.GetContactSubject()) || strange[id]:
 			b.count(e, "gone")
 			lost = append(lost, objects(e)...)
-		case !unseen[id] && !revived[id]:
+		case !b.unseen[id] && !revived[id] && !b.expecting:
 			b.count(e, "seen")
 			if e.GetOrderReceived() {
 				b.copies = append(b.copies, e)

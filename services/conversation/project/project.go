@@ -81,10 +81,16 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 		trace.WithAttributes(attribute.Int("messaging.batch.message_count", len(records))))
 	defer span.End()
 	var done *batch
-	err = p.db.Tx(ctx, func(tx *sqldb.Tx) error {
-		done = newBatch(p, tx, events)
-		return done.run(ctx)
-	})
+	project := func(expecting bool) error {
+		return p.db.Tx(ctx, func(tx *sqldb.Tx) error {
+			done = newBatch(p, tx, events)
+			done.expecting = expecting
+			return done.run(ctx)
+		})
+	}
+	if err = project(len(events) <= expectedOf); errors.Is(err, errUnexpected) {
+		err = project(false)
+	}
 	if err != nil {
 		span.RecordError(errors.New("batch failed")) // the cause may quote a row
 		if sqldb.IsDataFault(err) {

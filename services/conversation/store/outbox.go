@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -85,6 +86,9 @@ type Turn struct {
 	// no other turn has.
 	Token         string
 	Until, Number int64
+	// Shown is since when, by this process's watch, all that the transaction tells of has been shown to the API's callers; zero:
+	// that is not known.
+	Shown time.Time
 
 	before int64 // the last position given before
 	//bound:exempt what one transaction appends
@@ -109,7 +113,7 @@ func (t *Turn) insert(ctx context.Context, tx *sqldb.Tx, nowUS int64, positions 
 			var position sql.NullInt64
 			var r Row
 			err := row.Scan(&r.Topic, &r.Workspace, &position, &r.Entries, &r.Payload)
-			if r.Position = position.Int64; position.Valid {
+			if r.Position, r.Shown = position.Int64, t.Shown; position.Valid {
 				t.rows = append(t.rows, r)
 			}
 			return err
@@ -129,6 +133,8 @@ type Row struct {
 	Position         int64
 	Entries          int
 	Payload          []byte
+	// Shown is the Turn's.
+	Shown time.Time
 }
 
 // gathered puts what is told of one workspace together. Commands and answers are looked up and deleted one

@@ -62,6 +62,8 @@ type World struct {
 	states map[string]*pb.Connection
 	// committed is Holding's.
 	committed func()
+	// placed are the rows of the last transaction that gave them their positions.
+	placed []store.Row
 }
 
 // Holding is how the World's parts are set; what is zero is as usual.
@@ -312,7 +314,7 @@ var tables = strings.Fields(`subjects seen_events contacts identities profiles c
 	object_deletions idempotency uploads gone`)
 
 // relay is told of transactions, and lets them place what they append.
-type relay func()
+type relay func(turn *store.Turn)
 
 func (relay) Turn() *store.Turn {
 	return &store.Turn{Token: lease, Until: math.MaxInt64, Number: rand.Int64()}
@@ -326,12 +328,25 @@ func holdLease(tx *sqldb.Tx) error {
 	return err
 }
 
-func (told relay) Committed(*store.Turn) { told() }
+func (told relay) Committed(turn *store.Turn) { told(turn) }
+
+// Placed are the rows of the last transaction of a projector that gave them their positions.
+func (w *World) Placed() []store.Row {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.placed
+}
 
 // project gives the World a projector that remembers nothing, as a process does that is started.
 func (w *World) project() {
 	w.Helper()
-	p, err := project.New(w.DB, w.Send, w.Clock, telemetry.Discard(), relay(w.committed))
+	p, err := project.New(w.DB, w.Send, w.Clock, telemetry.Discard(), relay(func(turn *store.Turn) {
+		_, rows := turn.Placed()
+		w.mu.Lock()
+		w.placed = rows
+		w.mu.Unlock()
+		w.committed()
+	}))
 	if err != nil {
 		w.Fatal(err)
 	}
