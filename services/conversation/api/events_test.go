@@ -380,7 +380,7 @@ func TestWhatWasJustShownIsToldOfWithoutLooking(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h.api.Placed(relay.Page{From: at, UpTo: at + 1, Rows: []store.Row{{Topic: store.TopicConversations, Workspace: us,
+			h.api.Placed(relay.Page{From: at, UpTo: at + 1, End: at + 1, Rows: []store.Row{{Topic: store.TopicConversations, Workspace: us,
 				Position: at + 1, Entries: 1, Payload: payload, Shown: shown}}})
 			at++
 		}

@@ -21,8 +21,8 @@ type streams struct {
 	//bound:limit live streams | {Limits.Streams}, of one workspace {Limits.WorkspaceStreams} | 503, 429
 	openBy map[string]int
 	done   bool
-	// from is where the rows begin that the relay handed over last, and upTo where they end.
-	from, upTo int64
+	// from is where the rows begin that the relay handed over last, upTo where they end, and end where what it has placed does.
+	from, upTo, end int64
 	//bound:cache rows that were just placed | rows of {recentEvents} events | a stream that is further behind reads the outbox
 	recent []store.Row
 	events int // of recent
@@ -36,6 +36,7 @@ func (s *streams) placed(page relay.Page) {
 	defer s.wake()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.end = max(s.end, page.End)
 	if page.UpTo <= s.upTo { // who placed it is told of later than who placed behind it
 		return
 	}
@@ -73,7 +74,7 @@ func (s *streams) after(last int64) (rows []store.Row, upTo int64, more, known b
 			return rows[:i+1], row.Position, true, true
 		}
 	}
-	return rows, s.upTo, false, true
+	return rows, s.upTo, s.upTo < s.end, true
 }
 
 // knows tells whether an event was handed over, or is from before.

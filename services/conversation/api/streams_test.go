@@ -48,11 +48,12 @@ func TestWhatIsPlacedIsToldOnce(t *testing.T) {
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"place": func(rt *rapid.T) {
-				page := relay.Page{From: newest, UpTo: newest}
+				page := relay.Page{From: newest, UpTo: newest, End: newest}
 				cut := false
 				for range rapid.IntRange(1, 5).Draw(rt, "rows") {
 					entries := rapid.IntRange(1, 150).Draw(rt, "entries")
 					newest += int64(entries) + rapid.Int64Range(0, 3).Draw(rt, "gap")
+					page.End = newest
 					outbox = append(outbox, newest)
 					if cut = cut || rapid.IntRange(0, 9).Draw(rt, "large") == 0; !cut {
 						page.Rows = append(page.Rows, store.Row{Position: newest, Entries: entries})
@@ -62,6 +63,12 @@ func TestWhatIsPlacedIsToldOnce(t *testing.T) {
 				pages = append(pages, page)
 				if rapid.IntRange(0, 3).Draw(rt, "late") > 0 {
 					tell(len(pages) - 1)
+					if rapid.Bool().Draw(rt, "woken") {
+						look()
+						if last < newest {
+							rt.Fatalf("it is told up to %d of %d, and of the others by its poll alone", last, newest)
+						}
+					}
 				}
 			},
 			"late": func(rt *rapid.T) {
@@ -88,7 +95,7 @@ func TestWhatIsPlacedIsToldOnce(t *testing.T) {
 
 func TestAStreamThatKeepsUpDoesNotReadTheOutbox(t *testing.T) {
 	s := newStreams()
-	s.placed(relay.Page{From: 7, UpTo: 9, Rows: []store.Row{{Workspace: "w", Position: 9, Entries: 2}}})
+	s.placed(relay.Page{From: 7, UpTo: 9, End: 9, Rows: []store.Row{{Workspace: "w", Position: 9, Entries: 2}}})
 	if rows, upTo, more, known := s.after(7); len(rows) != 1 || upTo != 9 || more || !known {
 		t.Error(rows, upTo, more, known)
 	}

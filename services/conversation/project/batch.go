@@ -104,7 +104,7 @@ func (b *batch) run(ctx context.Context) error {
 	if err := store.Bounds(ctx, b.tx, slices.Sorted(maps.Keys(b.moved))); err != nil {
 		return err
 	}
-	if b.expecting && len(b.updated) == 0 { // nobody whose locks are held is hidden, and nobody else is told of
+	if b.expecting && len(b.updated) == 0 && !b.anyClaimed() { // nobody whose locks are held is hidden, and nobody else is told of
 		b.turn.Shown = b.began
 	}
 	return store.AppendBehind(ctx, b.tx, b.turn, b.locked, b.now, b.entries...)

@@ -85,3 +85,43 @@ func TestWhatWasNotExpectedIsProjectedAsItIs(t *testing.T) {
 		}
 	})
 }
+
+// What is told of a receipt that waited is told whoever is hidden, and looked at where it is read.
+func TestAStatusIsNotTakenForShown(t *testing.T) {
+	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
+		w := projecttest.New(t, db)
+		w.Feed(w.Direct("ada", "1", "words", 1_000_000))
+		receipt := w.Receipt("r", 1_500_000, &pb.Receipt{Status: pb.Status_STATUS_DELIVERED})
+		receipt.ConnectionId, receipt.Channel, receipt.TargetExternalId = projecttest.SMSConnection, "sms", "2"
+		w.Feed(receipt)
+		echo := w.Direct("ada", "2", "words", 2_000_000)
+		echo.Direction = pb.Direction_DIRECTION_OUTBOUND
+		w.Feed(echo)
+		if len(w.Placed()) == 0 {
+			t.Fatal("nothing is told")
+		}
+		for _, row := range w.Placed() {
+			if !row.Shown.IsZero() {
+				t.Errorf("%d entries are known to be shown", row.Entries)
+			}
+		}
+	})
+}
+
+// An event of the gone is dropped, whatever is wrong with it.
+func TestWhatIsOfTheGoneIsNoFault(t *testing.T) {
+	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
+		w := projecttest.New(t, db)
+		w.Feed(w.Direct("ada", "1", "words", 1_000_000))
+		w.Exec(func(tx *sqldb.Tx) error {
+			_, err := tx.ExecContext(t.Context(), "UPDATE subjects SET gone = 1 WHERE id = $1", w.People["ada"].ID)
+			return err
+		})
+		odd := w.Direct("ada", "2", "words", 2_000_000)
+		odd.ExternalId = "2\x00" // no text to PostgreSQL
+		w.Feed(odd)
+		if n := w.Count("messages"); n != 1 {
+			t.Errorf("%d messages", n)
+		}
+	})
+}

@@ -88,7 +88,9 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 			return done.run(ctx)
 		})
 	}
-	if err = project(len(events) <= expectedOf); errors.Is(err, errUnexpected) {
+	expecting := len(events) <= expectedOf
+	// A fault of what is not to be written at all is none.
+	if err = project(expecting); errors.Is(err, errUnexpected) || expecting && sqldb.IsDataFault(err) {
 		err = project(false)
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"tributary.dev/libs/sqldb"
@@ -69,42 +70,46 @@ func (r *Relay) lease(ctx context.Context) (held bool, err error) {
 	return held, nil
 }
 
-// WhileNotHeld runs do whenever this process has not had the lease for a while, until it has it or ctx ends: what others place
-// is to be learned of. A change is noticed within a poll. An error of do's ends it.
+// WhileNotHeld runs do whenever another process may have the lease: what that one places is to be learned of. do ends where
+// this process has had the lease for as long as a lease is, or ctx ends, or by an error of its own.
 func (r *Relay) WhileNotHeld(ctx context.Context, do func(ctx context.Context) error) error {
-	tick := time.NewTicker(r.poll)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		if err := r.untilHeld(ctx, tick.C, do); err != nil {
+	for r.await(ctx, false, 0) {
+		if err := r.untilHeld(ctx, do); err != nil {
 			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
 		}
 	}
 	return nil
 }
 
-func (r *Relay) untilHeld(ctx context.Context, tick <-chan time.Time, do func(ctx context.Context) error) error {
-	if r.holds() {
-		return nil
-	}
+func (r *Relay) untilHeld(ctx context.Context, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	defer cancel()
-	//bound:exempt receives once
-	ended := make(chan error, 1)
-	//bound:exempt its context ends it, and it is waited for
-	go func() { ended <- do(ctx) }()
+	watching.Go(func() {
+		if r.await(ctx, true, leaseTime) {
+			cancel()
+		}
+	})
+	return do(ctx)
+}
+
+// await waits until the lease has been held, or not held, for a while, and tells whether it was: not where ctx ends before.
+func (r *Relay) await(ctx context.Context, held bool, long time.Duration) bool {
+	tick := time.NewTicker(r.poll)
+	defer tick.Stop()
+	since := r.clock.Sent()
 	for {
 		select {
-		case err := <-ended:
-			return err
-		case <-tick:
-			if r.holds() {
-				cancel()
-				return <-ended
-			}
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		switch now := r.clock.Sent(); {
+		case r.holds() != held:
+			since = now
+		case now.Sub(since) >= long:
+			return true
 		}
 	}
 }

@@ -199,18 +199,36 @@ func TestWhoHasTheLeaseDoesNotListenToItself(t *testing.T) {
 				t.Fatal(held, err)
 			}
 		}
+		unchanged := func(when string) {
+			t.Helper()
+			select {
+			case got := <-listens:
+				t.Fatalf("%s: listens %v", when, got)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		renewing := func(d time.Duration) {
+			t.Helper()
+			for range 4 {
+				lease()
+				time.Sleep(10 * time.Millisecond) // some polls
+				passed.Add(int64(d / 4))
+			}
+			lease()
+		}
 		next(true, "never held")
 		lease()
-		next(false, "held")
 		passed.Add(int64(leaseTime))
+		unchanged("held once")
+		renewing(leaseTime + time.Second)
+		next(false, "held for long")
+		passed.Add(int64(leaseTime - 1))
+		unchanged("held still")
+		passed.Add(1)
 		next(true, "not renewed")
-		lease()
-		next(false, "renewed")
-		select {
-		case got := <-listens:
-			t.Fatalf("renewed: listens %v", got)
-		case <-time.After(20 * time.Millisecond):
-		}
+		renewing(leaseTime + time.Second)
+		next(false, "renewed for long")
+		unchanged("renewed for long")
 		if err := r.release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +242,7 @@ func TestWhoHasTheLeaseDoesNotListenToItself(t *testing.T) {
 }
 
 func TestWhatListensMayFail(t *testing.T) {
-	r := &Relay{poll: time.Millisecond}
+	r := &Relay{poll: time.Millisecond, clock: &clock.Clock{}}
 	broken := errors.New("broken")
 	if err := r.WhileNotHeld(t.Context(), func(context.Context) error { return broken }); !errors.Is(err, broken) {
 		t.Error(err)

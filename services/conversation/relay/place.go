@@ -71,9 +71,9 @@ func (r *Relay) Committed(turn *store.Turn) {
 }
 
 // Page is what was placed at once, as far as it is handed over: the rows of topic conversations behind From and up
-// to UpTo. From is the last position that had been given before.
+// to UpTo. From is the last position that had been given before, and End the last one given now.
 type Page struct {
-	From, UpTo int64
+	From, UpTo, End int64
 	//bound:exempt no more than placeBatch
 	Rows []store.Row
 }
@@ -126,7 +126,10 @@ func (r *Relay) place(ctx context.Context) (page Page, placed int, err error) {
 // take takes the rows before the first whose payload is too large to be handed over.
 func (p *Page) take(rows []store.Row) {
 	slices.SortFunc(rows, func(a, b store.Row) int { return cmp.Compare(a.Position, b.Position) })
-	p.UpTo = p.From
+	p.UpTo, p.End = p.From, p.From
+	if len(rows) > 0 {
+		p.End = rows[len(rows)-1].Position
+	}
 	for _, row := range rows {
 		if row.Topic == store.TopicConversations {
 			if row.Payload == nil || len(row.Payload) > handedOver {
