@@ -2,8 +2,10 @@ package sqldb
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // maxChunk is the most rows that one statement with VALUES inserts: more cost the server memory and save nothing.
@@ -25,29 +27,59 @@ func InsertRows(ctx context.Context, tx *Tx, into string, columns []string, rows
 
 // QueueRows is InsertRows for what the caller can wait for, as Queue is.
 //
-// PostgreSQL is given an array a column: to read, plan and fill in a parameter a value costs it as much as
-// inserting does. SQLite, and columns of other than texts, integers or bytes, have VALUES, some rows at a time: powers
-// of two, so that few statements are made and few are prepared.
+// PostgreSQL is given several rows as an array a column: to read, plan and fill in a parameter a value costs it as much as
+// inserting does. One row, which as arrays costs more, SQLite, and columns of other than texts, integers or bytes, have VALUES,
+// some rows at a time: powers of two, so that few statements are made and few are prepared.
 func QueueRows(ctx context.Context, tx *Tx, into string, columns []string, rows [][]any, suffix string, scan func(Row) error) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	insert := "INSERT INTO " + into + " (" + strings.Join(columns, ", ") + ") "
-	if tx.pg != nil {
+	if tx.pg != nil && len(rows) > 1 {
 		if from, args := unnested(rows); from != "" {
-			return tx.Queue(ctx, insert+"SELECT * FROM "+from+" "+suffix, args, scan)
+			return tx.Queue(ctx, insertInto(into, columns)+"SELECT * FROM "+from+" "+suffix, args, scan)
 		}
 	}
 	for size := maxChunk; len(rows) > 0; size /= 2 {
 		for len(rows) >= size {
-			values, args := listed(rows[:size])
-			if err := tx.Queue(ctx, insert+values+suffix, args, scan); err != nil {
+			args := make([]any, 0, size*len(rows[0]))
+			for _, row := range rows[:size] {
+				args = append(args, row...)
+			}
+			if err := tx.Queue(ctx, insertText(into, columns, len(rows[0]), size, suffix), args, scan); err != nil {
 				return err
 			}
 			rows = rows[size:]
 		}
 	}
 	return nil
+}
+
+func insertInto(into string, columns []string) string {
+	return "INSERT INTO " + into + " (" + strings.Join(columns, ", ") + ") "
+}
+
+// texts are those of INSERTs with VALUES that were made before, by insertion: as many as the code has, in nine sizes.
+var texts sync.Map
+
+// insertion is what an INSERT's text follows from, but for the names of all columns but the first.
+type insertion struct {
+	into, first, suffix string
+	values, size        int
+}
+
+// insertText is an INSERT with VALUES for some rows of values.
+func insertText(into string, columns []string, values, size int, suffix string) string {
+	type made struct {
+		columns []string
+		text    string
+	}
+	key := insertion{into, columns[0], suffix, values, size}
+	if found, ok := texts.Load(key); ok && slices.Equal(found.(made).columns, columns) {
+		return found.(made).text
+	}
+	text := insertInto(into, columns) + listed(values, size) + suffix
+	texts.Store(key, made{columns, text})
+	return text
 }
 
 // unnested gives rows as a table of arrays, one a column; "" where arrays won't do.
@@ -64,23 +96,21 @@ func unnested(rows [][]any) (from string, columns []any) {
 	return "unnest(" + strings.Join(parameters, ", ") + ")", columns
 }
 
-// listed gives rows as VALUES.
-func listed(rows [][]any) (values string, args []any) {
-	text := append(make([]byte, 0, 8+7*len(rows)*len(rows[0])), "VALUES "...)
-	args = make([]any, 0, len(rows)*len(rows[0]))
-	for i, row := range rows {
+// listed are VALUES of parameters, for some rows of values.
+func listed(values, size int) string {
+	text := append(make([]byte, 0, 8+7*size*values), "VALUES "...)
+	for i := range size {
 		if i > 0 {
 			text = append(text, ", "...)
 		}
 		before := byte('(')
-		for _, value := range row {
-			args = append(args, value)
-			text = strconv.AppendInt(append(text, before, '$'), int64(len(args)), 10)
+		for j := range values {
+			text = strconv.AppendInt(append(text, before, '$'), int64(i*values+j+1), 10)
 			before = ','
 		}
 		text = append(text, ')')
 	}
-	return string(append(text, ' ')), args
+	return string(append(text, ' '))
 }
 
 // columnOf gives an array of rows' ith values and their type; "" where they are of no type that will do, or of several.
