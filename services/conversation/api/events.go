@@ -242,8 +242,8 @@ func (s *stream) read(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-// shownFor is how long what a transaction knew to be shown is told of without looking: who is hidden meanwhile, whose
-// transaction waited for that one, is told of so long, once more.
+// shownFor is how long what a transaction knew to be shown is told of without looking: so old may be what is told of
+// somebody who has been hidden since.
 //
 //bound:timeout telling of what was shown when it was written | {} | it is looked at first
 const shownFor = 100 * time.Millisecond

@@ -66,8 +66,9 @@ type counted struct {
 	result string
 }
 
-func newBatch(p *Projector, tx *sqldb.Tx, events []*event) *batch {
-	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), began: time.Now(), unseen: map[string]bool{}, turn: p.outbox.Turn(), all: map[string]*event{}, mets: map[string]store.Met{}, moved: map[string]bool{}, updated: map[string]bool{},
+func newBatch(p *Projector, tx *sqldb.Tx, events []*event, expecting bool) *batch {
+	b := &batch{p: p, tx: tx, now: p.clock.NowMicros(), began: time.Now(), expecting: expecting, turn: p.outbox.Turn(),
+		all: map[string]*event{}, unseen: map[string]bool{}, mets: map[string]store.Met{}, moved: map[string]bool{}, updated: map[string]bool{},
 		changes: map[store.RefKey]bool{}, amended: map[store.RefKey]bool{}, counts: map[counted]int64{}}
 	for _, e := range events {
 		if other, ok := b.all[e.GetId()]; ok {
@@ -141,7 +142,6 @@ func (b *batch) lockSubjects(ctx context.Context) error {
 		}
 	}
 	slices.Sort(others)
-	b.expecting = b.expecting && len(others) == 0
 	return store.QueueMets(ctx, b.tx, slices.Compact(others), func(subject string, m store.Met) { b.mets[subject] = m })
 }
 

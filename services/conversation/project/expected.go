@@ -18,6 +18,10 @@ func (b *batch) expects() bool {
 	for _, e := range b.all {
 		b.expecting = b.expecting && e.GetType() == pb.EventType_EVENT_TYPE_MESSAGE
 	}
+	for _, s := range b.named {
+		_, met := b.mets[s.ID]
+		b.expecting = b.expecting && met
+	}
 	return b.expecting
 }
 

@@ -83,8 +83,7 @@ func (p *Projector) Handle(ctx context.Context, records []bus.Record) error {
 	var done *batch
 	project := func(expecting bool) error {
 		return p.db.Tx(ctx, func(tx *sqldb.Tx) error {
-			done = newBatch(p, tx, events)
-			done.expecting = expecting
+			done = newBatch(p, tx, events, expecting)
 			return done.run(ctx)
 		})
 	}
