@@ -32,7 +32,12 @@ func readBack(ctx context.Context, url string, part float64) ([]copied, error) {
 	for i, name := range projected {
 		t := &tables[i]
 		t.table = name
-		rows, err := db.Query(ctx, fmt.Sprintf("SELECT * FROM %s ORDER BY ctid LIMIT (SELECT ceil(count(*) * %f) FROM %[1]s)", name, part))
+		var columns string // all but those that PostgreSQL makes of the others
+		if err := db.QueryRow(ctx, `SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+			WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''`, name).Scan(&columns); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		rows, err := db.Query(ctx, fmt.Sprintf("SELECT %s FROM %s ORDER BY ctid LIMIT (SELECT ceil(count(*) * %f) FROM %[2]s)", columns, name, part))
 		if err != nil {
 			return nil, err
 		}

@@ -58,17 +58,19 @@ const (
 	lockTimeout = 5 * time.Second
 	//bound:timeout a process that stands still in a transaction, at PostgreSQL | {} | it is rolled back
 	idleTimeout = 10 * time.Second
+	//bound:timeout a statement of a migration, at PostgreSQL | {} | the process does not start, and is started again
+	migrationTimeout = time.Hour
 	// None of these runs while PostgreSQL waits for the rest of what was sent together.
 	//bound:timeout a process whose host is gone, at PostgreSQL | {} of silence, and as many tries of TCP a second apart | it is rolled back
 	silence = 4 * time.Second
 )
 
 // serverSettings keep a stopped or slow process from holding the others.
-func serverSettings() map[string]string {
+func serverSettings(statementTimeout time.Duration) map[string]string {
 	return map[string]string{
 		"idle_in_transaction_session_timeout": idleTimeout.String(),
 		"lock_timeout":                        lockTimeout.String(),
-		"statement_timeout":                   statementTimeout.String(),
+		"statement_timeout":                   strconv.FormatInt(statementTimeout.Milliseconds(), 10),
 		"tcp_keepalives_idle":                 strconv.Itoa(int(silence.Seconds())),
 		"tcp_keepalives_count":                strconv.Itoa(int(silence.Seconds())),
 		"tcp_keepalives_interval":             "1",
@@ -94,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx, cfg.Migrations); err != nil {
+	if err := db.migrate(ctx, cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate: %w", err), db.Close())
 	}
 	return db, nil
@@ -136,6 +138,14 @@ func openSQLite(path string, readers int) (*DB, error) {
 }
 
 func openPostgres(of Config) (*DB, error) {
+	pool, err := postgresPool(of, statementTimeout, of.AnswerTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{write: pool, read: pool, dialect: goose.DialectPostgres, within: connectionWithin}, nil
+}
+
+func postgresPool(of Config, statement, answer time.Duration) (*sql.DB, error) {
 	cfg, err := pgx.ParseConfig(of.URL)
 	if err != nil {
 		return nil, errors.New("database URL is neither sqlite:<path> nor a PostgreSQL URL") // the cause may quote a password
@@ -144,22 +154,24 @@ func openPostgres(of Config) (*DB, error) {
 		//bound:timeout connecting to PostgreSQL | {} | the transaction fails
 		cfg.ConnectTimeout = 5 * time.Second
 	}
-	for name, value := range serverSettings() {
+	for name, value := range serverSettings(statement) {
 		if _, given := cfg.RuntimeParams[name]; !given {
 			cfg.RuntimeParams[name] = value
 		}
 	}
-	cfg.Tracer = deadlines{of.AnswerTimeout}
+	cfg.Tracer = deadlines{answer}
 	//bound:pool connections to PostgreSQL, of a database | {defaultConns} | transactions wait in line
 	pool := stdlib.OpenDB(*cfg)
 	pool.SetMaxOpenConns(of.MaxConns)
 	pool.SetMaxIdleConns(of.MaxConns)
 	//bound:timeout an idle connection to PostgreSQL | {} | it is closed
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{write: pool, read: pool, dialect: goose.DialectPostgres, within: connectionWithin}, nil
+	return pool, nil
 }
 
-func (db *DB) migrate(ctx context.Context, files fs.FS) error {
+// migrate runs on connections of its own, at PostgreSQL: a migration may go through a large table.
+func (db *DB) migrate(ctx context.Context, of Config) error {
+	files := of.Migrations
 	if files == nil {
 		return nil
 	}
@@ -168,6 +180,7 @@ func (db *DB) migrate(ctx context.Context, files fs.FS) error {
 			return err
 		}
 	}
+	pool := db.write
 	var opts []goose.ProviderOption
 	if db.dialect == goose.DialectPostgres {
 		locker, err := lock.NewPostgresSessionLocker()
@@ -175,8 +188,12 @@ func (db *DB) migrate(ctx context.Context, files fs.FS) error {
 			return err
 		}
 		opts = append(opts, goose.WithSessionLocker(locker))
+		if pool, err = postgresPool(of, migrationTimeout, migrationTimeout+of.AnswerTimeout); err != nil {
+			return err
+		}
+		defer func() { _ = pool.Close() }() // its work is done, or the error is told
 	}
-	p, err := goose.NewProvider(db.dialect, db.write, files, opts...)
+	p, err := goose.NewProvider(db.dialect, pool, files, opts...)
 	if err != nil {
 		return err
 	}

@@ -20,15 +20,14 @@ import (
 	"tributary.dev/services/conversation/store"
 )
 
-// statusShown is a conversation's status as it is read: what the person wrote after a member's decision
-// opens a snoozed or resolved one. The index conversations_status has the same text.
-const statusShown = `(CASE WHEN c.status IN ('snoozed', 'resolved') AND c.last_inbound_us > c.status_us THEN 'open' ELSE c.status END)`
+// bucketShift makes a time the bucket that conversations are listed along: conversations.last_bucket.
+const bucketShift = 26
 
 // unreadMost bounds what is counted.
 const unreadMost = 1000
 
 // selectConversations is followed by a condition on c. One without a message is not there yet.
-var selectConversations = `SELECT c.id, c.channel, c.connection_id, c.contact_id, ` + statusShown + `, c.first_us, c.last_us, c.frozen,
+var selectConversations = `SELECT c.id, c.channel, c.connection_id, c.contact_id, c.status_shown, c.first_us, c.last_us, c.frozen,
 	(SELECT count(*) FROM (SELECT 1 FROM messages m WHERE m.conversation_id = c.id AND m.order_us > c.read_us AND m.direction = 'inbound' AND m.deleted_us = 0
 		AND ` + authorShown + ` LIMIT ` + fmt.Sprint(unreadMost) + `) AS unread)
 	FROM conversations c WHERE c.last_us > 0 AND `
@@ -110,14 +109,15 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 	return page, a.subjects(ctx, caller.WorkspaceID, all...)
 }
 
-// condition selects a page's conversations before a place in the list.
+// condition selects a page's conversations before a place in the list. They are read along an index of buckets, and what is
+// within one is sorted.
 func (req *listConversations) condition(workspace string, before int64, beforeID string) (condition string, args []any) {
-	where := []string{"c.workspace_id = $1", "c.frozen = 0", "(c.last_us, c.id) < ($2, $3)"}
-	args = []any{workspace, before, beforeID}
+	where := []string{"c.workspace_id = $1", "c.frozen = 0", "(c.last_us, c.id) < ($2, $3)", "c.last_bucket <= $4"}
+	args = []any{workspace, before, beforeID, before >> bucketShift}
 	for _, filter := range []struct {
 		column string
 		value  *string
-	}{{statusShown, req.Status}, {"c.channel", req.Channel}, {"c.connection_id", req.ConnectionID}, {"c.contact_id", req.ContactID}} {
+	}{{"c.status_shown", req.Status}, {"c.channel", req.Channel}, {"c.connection_id", req.ConnectionID}, {"c.contact_id", req.ContactID}} {
 		if filter.value != nil {
 			args = append(args, *filter.value)
 			where = append(where, fmt.Sprintf("%s = $%d", filter.column, len(args)))
@@ -127,7 +127,7 @@ func (req *listConversations) condition(workspace string, before int64, beforeID
 		where = append(where, "c.contact_id <> ''") // the partial index asks for it
 	}
 	args = append(args, req.Size()+1)
-	return strings.Join(where, " AND ") + fmt.Sprintf(" ORDER BY c.last_us DESC, c.id DESC LIMIT $%d", len(args)), args
+	return strings.Join(where, " AND ") + fmt.Sprintf(" ORDER BY c.last_bucket DESC, c.last_us DESC, c.id DESC LIMIT $%d", len(args)), args
 }
 
 type byID struct {

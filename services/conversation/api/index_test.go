@@ -16,9 +16,9 @@ import (
 func TestListsAreReadAlongAnIndex(t *testing.T) {
 	sqltest.Each(t, store.Migrations(), func(t *testing.T, db *sqldb.DB) {
 		fill(t, db)
-		word := "open"
+		open, connection := "open", "3"
 		conversations := func(req listConversations) (string, []any) {
-			condition, args := req.condition("w", 10, "x")
+			condition, args := req.condition("w", 4000<<bucketShift, "x")
 			return selectConversations + condition, args
 		}
 		for _, c := range []struct{ name, index, query string }{
@@ -42,11 +42,15 @@ func TestListsAreReadAlongAnIndex(t *testing.T) {
 			case "conversations_workspace":
 				query, args = conversations(listConversations{})
 			case "conversations_status":
-				query, args = conversations(listConversations{Status: &word})
+				query, args = conversations(listConversations{Status: &open})
 			case "conversations_connection":
-				query, args = conversations(listConversations{ConnectionID: &word})
+				query, args = conversations(listConversations{ConnectionID: &connection})
 			}
 			plan := explain(t, db, query, args)
+			// Of conversations, those of one bucket are sorted.
+			if strings.HasPrefix(c.index, "conversations_") {
+				plan = strings.NewReplacer("Incremental Sort", "", "Sort Key: c.last_bucket DESC, c.last_us DESC, c.id DESC", "").Replace(plan)
+			}
 			if !strings.Contains(plan, c.index) || strings.Contains(plan, "Sort") || strings.Contains(plan, "TEMP B-TREE FOR ORDER BY") ||
 				strings.Contains(plan, "SCAN m") || strings.Contains(plan, "SCAN c\n") ||
 				strings.Contains(plan, "Seq Scan on subjects") || strings.Contains(plan, "SCAN a\n") {
@@ -63,7 +67,7 @@ func fill(t *testing.T, db *sqldb.DB) {
 	err := db.Tx(context.Background(), func(tx *sqldb.Tx) error {
 		for _, statement := range []string{
 			`INSERT INTO conversations (id, workspace_id, channel, connection_id, status, first_us, last_us) ` + numbers +
-				`SELECT CAST(i AS TEXT), 'w', 'sms', CAST(i % 7 AS TEXT), CASE WHEN i % 50 = 0 THEN 'open' ELSE 'resolved' END, i, i FROM n`,
+				`SELECT CAST(i AS TEXT), 'w', 'sms', CASE WHEN i % 4 = 0 THEN '3' ELSE '4' END, CASE WHEN i % 50 = 0 THEN 'open' ELSE 'resolved' END, i, i << 26 FROM n`,
 			`INSERT INTO messages (id, workspace_id, conversation_id, connection_id, direction, order_us) ` + numbers +
 				`SELECT CAST(i AS TEXT), 'w', CAST(i % 3 AS TEXT), 'c', 'inbound', i FROM n`,
 			`INSERT INTO subjects (id, workspace_id, gone) ` + numbers + `SELECT CAST(i AS TEXT), 'w', CASE WHEN i % 500 = 0 THEN 1 ELSE 0 END FROM n`,
@@ -71,6 +75,9 @@ func fill(t *testing.T, db *sqldb.DB) {
 				`SELECT CAST(i AS TEXT), i, 'conversations', 'k', $1, 't', CASE WHEN i % 9 = 0 THEN 'w' ELSE 'v' END, i, i FROM n`,
 			"ANALYZE",
 		} {
+			if statement == "ANALYZE" && db.Dialect() == "sqlite3" { // nobody does there
+				continue
+			}
 			var args []any
 			if strings.Contains(statement, "$1") {
 				args = []any{[]byte{}}
