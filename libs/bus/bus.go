@@ -88,6 +88,7 @@ type Bus struct {
 	//bound:cache who leads a topic's partitions | one a topic, for {leadersKept} | asked anew; sooner after a failure
 	led sync.Map // topic -> *leadership, by short name
 
+	ahead     chan struct{} // has a place for each reader that fetches far ahead
 	inFlight  atomic.Int64
 	refreshed atomic.Int64 // when refresh last threw the metadata away, Unix nanoseconds
 
@@ -135,7 +136,8 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, err
 	}
 
-	b := &Bus{cfg: cfg, log: cfg.Log}
+	//bound:exempt aheadPartitions says it
+	b := &Bus{cfg: cfg, log: cfg.Log, ahead: make(chan struct{}, aheadPartitions)}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.transport = &kafka.Transport{
 		Dial: cfg.Dial,

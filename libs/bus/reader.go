@@ -10,8 +10,13 @@ import (
 )
 
 const (
-	//bound:queue records fetched ahead, of each partition | {bytes} | the next fetch waits until they are taken
-	fetchBytes = 4 << 20
+	// A process may read hundreds of partitions, and all may be far behind: few of them at a time fetch much.
+	//bound:queue records fetched ahead, of each of {aheadPartitions} partitions | {bytes} | the next fetch waits until they are taken
+	aheadBytes = 4 << 20
+	//bound:limit partitions that fetch far ahead, of a process | {} | the others fetch less
+	aheadPartitions = 8
+	//bound:queue records fetched, of each other partition | {bytes} | the next fetch waits until they are taken
+	fetchBytes = 128 << 10
 	// fetchWait is how long a fetch waits at the end of a partition, and idleWait how long at most where nothing came the
 	// last time. Long is nearly free, short is costly with many idle partitions; a new record ends the wait at once.
 	// Idle waits are of idleKinds lengths, a second apart: hundreds that end together keep everybody else from the
@@ -32,6 +37,8 @@ type reader struct {
 	seen int64
 	wait time.Duration // of the next fetch
 	conn *kafka.Conn
+	// behind: the last fetch left something. ahead: this one has a place among those that fetch far ahead.
+	behind, ahead bool
 }
 
 func (b *Bus) newReader(at topicPartition, next int64) *reader {
@@ -41,6 +48,7 @@ func (b *Bus) newReader(at topicPartition, next int64) *reader {
 // fetch waits for records, idleWait at most; none is no error. kafka.OffsetOutOfRange: the partition
 // does not hold next (any more, or yet). After any other error it may be called again.
 func (r *reader) fetch(ctx context.Context) ([]kafka.Message, error) {
+	r.leaveAhead() // what was fetched is taken
 	if err := r.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -87,9 +95,17 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 	if err := conn.SetDeadline(time.Now().Add(r.wait + requestTimeout)); err != nil {
 		return nil, err
 	}
-	//bound:exempt fetchBytes says it
+	most := fetchBytes
+	if r.behind {
+		select {
+		case r.b.ahead <- struct{}{}:
+			r.ahead, most = true, aheadBytes
+		default:
+		}
+	}
+	//bound:exempt aheadBytes and fetchBytes say it
 	//bound:exempt fetchWait and idleWait say it
-	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{MinBytes: 1, MaxBytes: fetchBytes, MaxWait: r.wait})
+	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{MinBytes: 1, MaxBytes: most, MaxWait: r.wait})
 	r.wait = idleWait - time.Duration(r.at.partition%idleKinds)*time.Second
 	for {
 		m, err := batch.ReadMessage()
@@ -112,11 +128,20 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 		return nil, nil
 	}
 	r.next, r.seen = past, past
+	r.behind = end > past
 	return msgs, nil
 }
 
+func (r *reader) leaveAhead() {
+	if r.ahead {
+		r.ahead = false
+		<-r.b.ahead
+	}
+}
+
 func (r *reader) close() {
-	r.wait = fetchWait
+	r.leaveAhead()
+	r.wait, r.behind = fetchWait, false
 	if r.conn != nil {
 		_ = r.conn.Close()
 		r.conn = nil

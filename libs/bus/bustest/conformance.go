@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"group/who abandons its membership joins anew", abandonedMembership},
 		{"group/an offset below the log start stops the partition", offsetBelowLogStart},
 		{"group/a paused partition holds up no other", pausedPartition},
+		{"group/few of many partitions are read far ahead", fewAreReadFarAhead},
 		{"subscribe/a failing handler gets its batch again", failingHandler},
 		{"subscribe/faults of the data become dead letters", deadLetters},
 		{"subscribe/who is to know of a dead letter knows before it is there", dyingRecords},

@@ -310,3 +310,75 @@ func publishTo(t testing.TB, b *bus.Bus, topic string, partition int, numbers ..
 func toPartition(ctx context.Context, b *bus.Bus, topic string, partition int, msgs ...bus.Message) error {
 	return b.PublishPartitions(ctx, topic, map[int][]bus.Message{partition: msgs})[partition]
 }
+
+// What a process has fetched and not handled is bounded, however many partitions it is behind on; and all go on.
+func fewAreReadFarAhead(t *testing.T, c *Cluster) {
+	const (
+		partitions, farAhead = 12, 8
+		each, records, much  = 16 << 10, 768, 256 << 10 // bytes a record, records, bytes fetched
+	)
+	b := c.Open(t)
+	ensure(t, b, bus.Topic{Name: "events", Partitions: partitions})
+	for n := 0; n < records; {
+		var msgs []bus.Message
+		for range 16 {
+			msgs = append(msgs, bus.Message{Topic: "events", Key: strconv.Itoa(n), Value: make([]byte, each)})
+			n++
+		}
+		publish(t, b, msgs...)
+	}
+	var mu sync.Mutex
+	var ahead []int // bytes that each partition's second fetch gave
+	handled := 0
+	held := make(chan struct{})
+	running(t, func(ctx context.Context) error {
+		return b.Consume(ctx, "g", []string{"events"}, func(ctx context.Context, p *bus.Partition) {
+			next := p.Next
+			for fetch := 1; ; fetch++ {
+				got, err := p.Fetch(ctx, records)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				for _, r := range got {
+					if r.Offset != next {
+						t.Errorf("partition %d gives offset %d for %d", p.Partition, r.Offset, next)
+					}
+					next = r.Offset + 1
+				}
+				handled += len(got)
+				if fetch == 2 {
+					ahead = append(ahead, len(got)*each)
+				}
+				mu.Unlock()
+				if fetch == 2 {
+					select {
+					case <-held:
+					case <-ctx.Done():
+						return
+					}
+				}
+			}
+		})
+	})
+	Eventually(t, "each partition has fetched twice", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(ahead) == partitions
+	})
+	far := 0
+	for _, bytes := range ahead {
+		if bytes > much {
+			far++
+		}
+	}
+	if far != farAhead {
+		t.Errorf("%d partitions have fetched far ahead, want %d: %v bytes", far, farAhead, ahead)
+	}
+	close(held)
+	Eventually(t, "all are handled", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return handled == records
+	})
+}

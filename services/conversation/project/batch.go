@@ -127,6 +127,10 @@ func (b *batch) lockSubjects(ctx context.Context) error {
 			add(e.GetWorkspaceId(), a.GetKey().GetSubjectId(), a.GetKey().GetKeyId())
 		}
 	}
+	var err error
+	if b.alive, err = store.QueueSubjects(ctx, b.tx, b.named); err != nil {
+		return err
+	}
 	var others []string
 	for _, s := range b.named {
 		if _, looked := b.mets[s.ID]; !looked {
@@ -137,34 +141,8 @@ func (b *batch) lockSubjects(ctx context.Context) error {
 			}
 		}
 	}
-	lock := store.QueueSubjects
-	if len(others) == 0 { // who is met has a row
-		lock = store.QueueKnownSubjects
-	}
-	var err error
-	if b.alive, err = lock(ctx, b.tx, b.named); err != nil {
-		return err
-	}
 	slices.Sort(others)
 	return store.QueueMets(ctx, b.tx, slices.Compact(others), func(subject string, m store.Met) { b.mets[subject] = m })
-}
-
-// newer tells whether a key of a subject is another than its row's.
-func (b *batch) newer(s store.Subject) bool {
-	at, alive := b.alive[s.ID]
-	return alive && s.KeyID != "" && s.KeyID != at.KeyID
-}
-
-// renewKeys writes the keys of subjects whose rows were locked and not written.
-func (b *batch) renewKeys(ctx context.Context) error {
-	var renewed []store.Subject
-	for _, s := range b.named {
-		if b.newer(s) {
-			renewed = append(renewed, s)
-		}
-	}
-	_, err := store.QueueSubjects(ctx, b.tx, renewed)
-	return err
 }
 
 func (b *batch) gone(subject string) bool {
@@ -193,9 +171,6 @@ func (b *batch) dedupe(ctx context.Context) error {
 	if !b.expects() {
 		err := b.tx.Send(ctx)
 		if err != nil {
-			return err
-		}
-		if err := b.renewKeys(ctx); err != nil {
 			return err
 		}
 		if revived, strange, err = b.revive(ctx, slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return b.unseen[id] })); err != nil {

@@ -31,7 +31,7 @@ func (b *batch) found() error {
 		return nil
 	}
 	for _, s := range b.named {
-		if at, alive := b.alive[s.ID]; !alive || at.Frozen || b.newer(s) {
+		if at, alive := b.alive[s.ID]; !alive || at.Frozen {
 			return errUnexpected
 		}
 	}

@@ -75,39 +75,16 @@ func QueueSubjects(ctx context.Context, tx *sqldb.Tx, subjects []Subject) (map[s
 	alive := make(map[string]Subject, len(rows))
 	err := sqldb.QueueRows(ctx, tx, "subjects", []string{"id", "workspace_id", "key_id"}, rows,
 		`ON CONFLICT (id) DO UPDATE SET key_id = CASE WHEN excluded.key_id <> '' THEN excluded.key_id ELSE subjects.key_id END
-		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen`, scanSubject(alive))
+		WHERE subjects.gone = 0 RETURNING id, workspace_id, key_id, frozen`,
+		func(rows sqldb.Row) error {
+			var s Subject
+			var frozen int
+			err := rows.Scan(&s.ID, &s.Workspace, &s.KeyID, &frozen)
+			s.Frozen = frozen == 1
+			alive[s.ID] = s
+			return err
+		})
 	return alive, err
-}
-
-// QueueKnownSubjects is QueueSubjects for those that have a row: it is locked, and not written, which costs half as much. So
-// a key that is newer than the row's is still to be written.
-func QueueKnownSubjects(ctx context.Context, tx *sqldb.Tx, subjects []Subject) (map[string]Subject, error) {
-	ids := make([]string, len(subjects))
-	for i, s := range subjects {
-		ids[i] = s.ID
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	alive := make(map[string]Subject, len(ids))
-	for _, chunk := range Chunks(ids) {
-		list, args := sqldb.In(1, chunk)
-		if err := tx.Queue(ctx, "SELECT id, workspace_id, key_id, frozen FROM subjects WHERE gone = 0 AND id IN ("+list+") ORDER BY id"+tx.ForUpdate(),
-			args, scanSubject(alive)); err != nil {
-			return nil, err
-		}
-	}
-	return alive, nil
-}
-
-func scanSubject(into map[string]Subject) func(sqldb.Row) error {
-	return func(row sqldb.Row) error {
-		var s Subject
-		var frozen int
-		err := row.Scan(&s.ID, &s.Workspace, &s.KeyID, &frozen)
-		s.Frozen = frozen == 1
-		into[s.ID] = s
-		return err
-	}
 }
 
 // SortRows sorts rows by their first column, and then their second where both are texts.
