@@ -37,7 +37,8 @@ type Config struct {
 	// URL: postgres://… or sqlite:<path>.
 	URL string
 	// Migrations are goose's *.sql files, at the root or in a folder "migrations". They are applied at
-	// Open, under a lock that several replicas may race for.
+	// Open, under a lock that several replicas may race for. Those named *.postgres.sql are PostgreSQL's alone: they
+	// say how rows are stored.
 	Migrations fs.FS
 	// MaxConns bounds the pool (PostgreSQL's, SQLite's readers); 0 is 10.
 	MaxConns int
@@ -181,7 +182,14 @@ func (db *DB) migrate(ctx context.Context, of Config) error {
 		}
 	}
 	pool := db.write
+	theirs, err := fs.Glob(files, "*.postgres.sql")
+	if err != nil {
+		return err
+	}
 	var opts []goose.ProviderOption
+	if db.dialect == goose.DialectSQLite3 {
+		opts = append(opts, goose.WithExcludeNames(theirs))
+	}
 	if db.dialect == goose.DialectPostgres {
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {

@@ -18,7 +18,7 @@ func TestListsAreReadAlongAnIndex(t *testing.T) {
 		fill(t, db)
 		open, connection := "open", "3"
 		conversations := func(req listConversations) (string, []any) {
-			condition, args := req.condition("w", 4000<<bucketShift, "x")
+			condition, args := req.condition("w", 40_000<<bucketShift, "x")
 			return selectConversations + condition, args
 		}
 		for _, c := range []struct{ name, index, query string }{
@@ -66,8 +66,8 @@ func fill(t *testing.T, db *sqldb.DB) {
 	const numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
 	err := db.Tx(context.Background(), func(tx *sqldb.Tx) error {
 		for _, statement := range []string{
-			`INSERT INTO conversations (id, workspace_id, channel, connection_id, status, first_us, last_us) ` + numbers +
-				`SELECT CAST(i AS TEXT), 'w', 'sms', CASE WHEN i % 4 = 0 THEN '3' ELSE '4' END, CASE WHEN i % 50 = 0 THEN 'open' ELSE 'resolved' END, i, i << 26 FROM n`,
+			`INSERT INTO conversations (id, workspace_id, channel, connection_id, status, first_us, last_us) ` + strings.Replace(numbers, "5000", "50000", 1) +
+				`SELECT CAST(i AS TEXT), 'w', 'sms', CAST(i % 100 AS TEXT), CASE WHEN i % 50 = 0 THEN 'open' ELSE 'resolved' END, i, i << 26 FROM n`,
 			`INSERT INTO messages (id, workspace_id, conversation_id, connection_id, direction, order_us) ` + numbers +
 				`SELECT CAST(i AS TEXT), 'w', CAST(i % 3 AS TEXT), 'c', 'inbound', i FROM n`,
 			`INSERT INTO subjects (id, workspace_id, gone) ` + numbers + `SELECT CAST(i AS TEXT), 'w', CASE WHEN i % 500 = 0 THEN 1 ELSE 0 END FROM n`,
