@@ -43,6 +43,10 @@ func environment(t *testing.T, w workload) map[string]string {
 		}
 		sample, secret := secretSamples()[e.Name]
 		switch {
+		case e.Name == "GOMEMLIMIT" && e.ValueFrom != nil:
+			if ref, limits := e.ValueFrom.ResourceFieldRef, w.container().Resources.Limits; ref == nil || ref.Resource != "limits.memory" || limits.Memory().IsZero() {
+				t.Errorf("GOMEMLIMIT is no limit of the container's: %v, %v", e.ValueFrom, limits)
+			}
 		case e.ValueFrom == nil && secret:
 			t.Errorf("%s stands in what is rendered", e.Name)
 		case e.ValueFrom == nil:
