@@ -15,7 +15,7 @@ const (
 	aheadBytes = 4 << 20
 	//bound:limit partitions that fetch far ahead, of a process | {} | the others fetch less
 	aheadPartitions = 8
-	//bound:queue records fetched, of each other partition | {bytes} | the next fetch waits until they are taken
+	//bound:queue records fetched, of each other partition | {bytes}, or one batch of the log's | the next fetch waits until they are taken
 	fetchBytes = 128 << 10
 	// fetchWait is how long a fetch waits at the end of a partition, and idleWait how long at most where nothing came the
 	// last time. Long is nearly free, short is costly with many idle partitions; a new record ends the wait at once.
@@ -39,6 +39,8 @@ type reader struct {
 	conn *kafka.Conn
 	// behind: the last fetch left something. ahead: this one has a place among those that fetch far ahead.
 	behind, ahead bool
+	// blind: the last fetch was cut before the first record from next on. What compaction left of a batch lay before it.
+	blind bool
 }
 
 func (b *Bus) newReader(at topicPartition, next int64) *reader {
@@ -103,6 +105,9 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 		default:
 		}
 	}
+	if r.blind {
+		most = aheadBytes // which no batch fills
+	}
 	//bound:exempt aheadBytes and fetchBytes say it
 	//bound:exempt fetchWait and idleWait say it
 	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{MinBytes: 1, MaxBytes: most, MaxWait: r.wait})
@@ -124,9 +129,12 @@ func (r *reader) fetchFrom(conn *kafka.Conn) (msgs []kafka.Message, err error) {
 	// Compaction may have left a hole that the batch reaches into.
 	past := max(r.next, batch.Offset())
 	if len(msgs) == 0 && past == r.next && end > r.next {
-		r.seen = end // nothing came, so nothing is left up to the end
+		if r.blind = most < aheadBytes; !r.blind {
+			r.seen = end // nothing came, so nothing is left up to the end
+		}
 		return nil, nil
 	}
+	r.blind = false
 	r.next, r.seen = past, past
 	r.behind = end > past
 	return msgs, nil

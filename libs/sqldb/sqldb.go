@@ -59,8 +59,9 @@ const (
 	lockTimeout = 5 * time.Second
 	//bound:timeout a process that stands still in a transaction, at PostgreSQL | {} | it is rolled back
 	idleTimeout = 10 * time.Second
+	// migrationTimeout is less than the chart's startup probe gives.
 	//bound:timeout a statement of a migration, at PostgreSQL | {} | the process does not start, and is started again
-	migrationTimeout = time.Hour
+	migrationTimeout = 9 * time.Minute
 	// None of these runs while PostgreSQL waits for the rest of what was sent together.
 	//bound:timeout a process whose host is gone, at PostgreSQL | {} of silence, and as many tries of TCP a second apart | it is rolled back
 	silence = 4 * time.Second
@@ -170,7 +171,6 @@ func postgresPool(of Config, statement, answer time.Duration) (*sql.DB, error) {
 	return pool, nil
 }
 
-// migrate runs on connections of its own, at PostgreSQL: a migration may go through a large table.
 func (db *DB) migrate(ctx context.Context, of Config) error {
 	files := of.Migrations
 	if files == nil {
@@ -181,28 +181,42 @@ func (db *DB) migrate(ctx context.Context, of Config) error {
 			return err
 		}
 	}
-	pool := db.write
+	if db.dialect == goose.DialectPostgres {
+		return migratePostgres(ctx, db.write, of, files)
+	}
 	theirs, err := fs.Glob(files, "*.postgres.sql")
 	if err != nil {
 		return err
 	}
-	var opts []goose.ProviderOption
-	if db.dialect == goose.DialectSQLite3 {
-		opts = append(opts, goose.WithExcludeNames(theirs))
-	}
-	if db.dialect == goose.DialectPostgres {
-		locker, err := lock.NewPostgresSessionLocker()
-		if err != nil {
-			return err
-		}
-		opts = append(opts, goose.WithSessionLocker(locker))
-		if pool, err = postgresPool(of, migrationTimeout, migrationTimeout+of.AnswerTimeout); err != nil {
-			return err
-		}
-		defer func() { _ = pool.Close() }() // its work is done, or the error is told
-	}
-	p, err := goose.NewProvider(db.dialect, pool, files, opts...)
+	p, err := goose.NewProvider(db.dialect, db.write, files, goose.WithExcludeNames(theirs))
 	if err != nil {
+		return err
+	}
+	_, err = p.Up(ctx)
+	return err
+}
+
+// migratePostgres migrates on connections of its own, if there is anything to: a migration may go through a large table.
+func migratePostgres(ctx context.Context, pool *sql.DB, of Config, files fs.FS) error {
+	p, err := goose.NewProvider(goose.DialectPostgres, pool, files)
+	if err != nil {
+		return err
+	}
+	if pending, err := p.HasPending(ctx); err != nil || !pending {
+		return err
+	}
+	patient, err := postgresPool(of, migrationTimeout, migrationTimeout+of.AnswerTimeout)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = patient.Close() }() // its work is done, or the error is told
+	const every = 5 // seconds
+	//bound:timeout another replica's migrations | a minute more than one of their statements | the process does not start, and is started again
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(every, uint64(migrationTimeout.Seconds()+60)/every))
+	if err != nil {
+		return err
+	}
+	if p, err = goose.NewProvider(goose.DialectPostgres, patient, files, goose.WithSessionLocker(locker)); err != nil {
 		return err
 	}
 	_, err = p.Up(ctx)

@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t testing.TB) *Cluster) {
 		{"tail/everyone gets what comes after", tailGetsWhatComesAfter},
 		{"table/follows, deletes and confirms", tableFollows},
 		{"table/reads across compaction holes", tableAcrossHoles},
+		{"group/a hole that a fetch ends behind is crossed", holeAtTheEndOfAFetch},
 		{"table/shows no old values while it is read", tableShowsNoOldValues},
 		{"table/starts from its snapshot while the broker is away", tableSnapshot},
 	} {

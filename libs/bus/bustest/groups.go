@@ -382,3 +382,49 @@ func fewAreReadFarAhead(t *testing.T, c *Cluster) {
 		return handled == records
 	})
 }
+
+// A fetch may hold nothing but what is left of the batch that its offset was in, and the beginning of the next.
+func holeAtTheEndOfAFetch(t *testing.T, c *Cluster) {
+	b := c.Open(t)
+	ensure(t, b, bus.Topic{Name: "apps", Compacted: true, Partitions: 1, MaxCompactionLag: time.Millisecond, Segment: time.Millisecond})
+	publish(t, b, bus.Message{Topic: "apps", Key: "stays", Value: make([]byte, 100<<10)}, numbered("apps", "goes", 1))
+	publish(t, b, bus.Message{Topic: "apps", Key: "large", Value: make([]byte, 200<<10)})
+	published := 3
+	Eventually(t, "compaction has left a hole", func() bool {
+		publish(t, b, numbered("apps", "goes", published))
+		published++
+		if c.Clean != nil {
+			c.Clean()
+		}
+		return published%10 == 0 && c.count(t, "apps", 0, int64(published)) < published/2
+	})
+	first := func(then func(p *bus.Partition)) bus.Record {
+		found := make(chan bus.Record, 1)
+		stop := running(t, func(ctx context.Context) error {
+			return b.Consume(ctx, "g", []string{"apps"}, func(ctx context.Context, p *bus.Partition) {
+				if got, err := p.Fetch(ctx, 1); err == nil {
+					then(p)
+					found <- got[0]
+				}
+			})
+		})
+		defer stop()
+		select {
+		case r := <-found:
+			return r
+		case <-time.After(20 * time.Second):
+			t.Fatal("nothing is fetched")
+			return bus.Record{}
+		}
+	}
+	if r := first(func(p *bus.Partition) {
+		if err := p.Commit(t.Context(), 1, ""); err != nil {
+			t.Error(err)
+		}
+	}); r.Offset != 0 {
+		t.Fatalf("offset %d comes first", r.Offset)
+	}
+	if r := first(func(*bus.Partition) {}); r.Offset != 2 {
+		t.Errorf("offset %d comes after the hole, want 2", r.Offset)
+	}
+}
