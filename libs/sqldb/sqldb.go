@@ -210,8 +210,7 @@ func migratePostgres(ctx context.Context, pool *sql.DB, of Config, files fs.FS) 
 		return err
 	}
 	defer func() { _ = patient.Close() }() // its work is done, or the error is told
-	const every = 5 // seconds
-	//bound:timeout another replica's migrations | a minute more than one of their statements | the process does not start, and is started again
+	const every = 5                        // seconds: another replica may be at it
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(every, uint64(migrationTimeout.Seconds()+60)/every))
 	if err != nil {
 		return err
