@@ -19,8 +19,8 @@ import (
 const (
 	drainPeople = 20_000
 	drainEvents = 1_000_000
-	// What a window drains at most, with what goes before it.
-	drainedPerSecond = 25_000
+	// What is drained at most, in the longest window (large's, of three) and before it.
+	drainedPerSecond = 22_000
 	// One message in so many is the talker's.
 	talkerShare = 100
 )
@@ -76,7 +76,7 @@ func (f *filled) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	want, topic := f.size(max(drainEvents, int(drainedPerSecond*f.window.Seconds()))), f.Prefix()+"inbound.slack"
+	want, topic := f.size(max(drainEvents, int(3*drainedPerSecond*f.window.Seconds()))), f.Prefix()+"inbound.slack"
 	maker := newWebhooks(0, f.writer)
 	began := time.Now()
 	for f.events < want {
