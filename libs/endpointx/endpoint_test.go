@@ -252,7 +252,7 @@ func TestCursors(t *testing.T) {
 	require.NoError(t, endpointx.DecodeCursor("cursor", c, &at, &id))
 	require.Equal(t, int64(1_700_000_000_000_001), at)
 	require.Equal(t, "id/ä", id)
-	for _, bad := range []string{"", "1.", "x", "2." + c[2:], c[:len(c)-2], c + "!", endpointx.EncodeCursor("a", "b"), endpointx.EncodeCursor(1), endpointx.EncodeCursor(nil, "b")} {
+	for _, bad := range []string{"", "1.", "x", "2." + c[2:], c[:len(c)-2], c + "!", c + "\n", endpointx.EncodeCursor(1, "a\x00"), endpointx.EncodeCursor("a", "b"), endpointx.EncodeCursor(1), endpointx.EncodeCursor(nil, "b")} {
 		err := endpointx.DecodeCursor("cursor", bad, &at, &id)
 		var p *endpointx.Problem
 		require.ErrorAs(t, err, &p, bad)

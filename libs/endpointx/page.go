@@ -92,7 +92,8 @@ func DecodeCursor(param, cursor string, key ...any) error {
 		return fault
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil {
+	// No text of ours has the NUL that PostgreSQL takes in none.
+	if err != nil || strings.ContainsAny(encoded, "\r\n") || bytes.Contains(raw, []byte(`\u0000`)) {
 		return fault
 	}
 	var values []json.RawMessage

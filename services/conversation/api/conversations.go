@@ -71,8 +71,12 @@ func (a *API) listConversations(ctx context.Context, req listConversations) (end
 	if req.Channel != nil && !slices.Contains(channel.Names(), *req.Channel) {
 		return page, problem.Invalid(map[string]string{"channel": "must be one of " + strings.Join(channel.Names(), ", ")})
 	}
-	if req.ConnectionID != nil && uuid.Validate(*req.ConnectionID) != nil {
-		return page, problem.Invalid(map[string]string{"connection_id": "must be a UUID"})
+	if req.ConnectionID != nil {
+		id, err := uuid.Parse(*req.ConnectionID)
+		if err != nil {
+			return page, problem.Invalid(map[string]string{"connection_id": "must be a UUID"})
+		}
+		*req.ConnectionID = id.String() // however it was spelt
 	}
 	before, beforeID := int64(math.MaxInt64), ""
 	if err := req.Behind(&before, &beforeID); err != nil {

@@ -76,10 +76,11 @@ func TestConversationsComeNewestFirstAndByWhatTheyAreFilteredBy(t *testing.T) {
 			"status=pending":  {all[1]},
 			"status=resolved": {all[3]},
 			"status=snoozed":  nil,
-			"connection_id=22222222-2222-4222-8222-222222222222": {all[2]},
-			"contact_id=" + people[3].contact:                    {all[3]},
-			"channel=slack":                                      nil,
-			"channel=sms&status=pending":                         {all[1]},
+			"connection_id=22222222-2222-4222-8222-222222222222":          {all[2]},
+			"connection_id=urn:uuid:22222222-2222-4222-8222-222222222222": {all[2]},
+			"contact_id=" + people[3].contact:                             {all[3]},
+			"channel=slack":                                               nil,
+			"channel=sms&status=pending":                                  {all[1]},
 		} {
 			if got := ids(walk[api.Conversation](h, "/v1/conversations?"+query), conversationID); !slices.Equal(got, want) {
 				t.Errorf("%s: got %v, want %v", query, got, want)
