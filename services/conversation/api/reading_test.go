@@ -110,6 +110,15 @@ func TestAConversationCountsWhatWasNotRead(t *testing.T) {
 		unread(h.do("POST", "/v1/conversations/"+c+"/read", ""), 0)
 		unread(h.do("POST", "/v1/conversations/"+c+"/read", `{}`), 0)
 		h.do("POST", "/v1/conversations/"+c+"/read", `{"message_id":"`+uuid.NewString()+`"}`).problem(422, "invalid", "message_id")
+
+		ahead := start.UnixMicro() + 60_000_000 // the provider's clock is ahead of ours
+		h.says(p, c, ahead, text("hello"), nil)
+		h.exec("UPDATE conversations SET last_us = $1, last_inbound_us = $1 WHERE id = $2", ahead, c)
+		unread(h.get("/v1/conversations/"+c), 1)
+		if posted := h.do("POST", "/v1/conversations/"+c+"/messages", `{"type":"note","text":"seen"}`); posted.Code != 201 {
+			t.Fatal(posted.Code, posted.Body)
+		}
+		unread(h.get("/v1/conversations/"+c), 0) // who answers has read
 	})
 }
 

@@ -154,7 +154,7 @@ func (s *Sending) insert(ctx context.Context, tx *sqldb.Tx, c *store.Conversatio
 	}
 	read := int64(0)
 	if d.message.MemberID != "" {
-		read = d.orderUS // who answers has read
+		read = d.orderUS // who answers has read, also what a provider's clock has ahead of ours
 	}
 	if c.Group {
 		c.OwnSubject, c.OwnKey = d.Subject.ID, d.Subject.KeyID
@@ -162,7 +162,7 @@ func (s *Sending) insert(ctx context.Context, tx *sqldb.Tx, c *store.Conversatio
 	if err := tx.Queue(ctx, `UPDATE conversations SET own_subject = $2, own_key_id = $3,
 		first_us = CASE WHEN first_us = 0 OR first_us > $4 THEN $4 ELSE first_us END,
 		last_us = CASE WHEN last_us < $4 THEN $4 ELSE last_us END,
-		read_us = CASE WHEN read_us < $5 THEN $5 ELSE read_us END
+		read_us = CASE WHEN read_us >= $5 AND (read_us >= last_us OR $5 = 0) THEN read_us WHEN last_us > $5 THEN last_us ELSE $5 END
 		WHERE id = $1`, []any{c.ID, c.OwnSubject, c.OwnKey, d.orderUS, read}, nil); err != nil {
 		return err
 	}
