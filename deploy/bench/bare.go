@@ -20,6 +20,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	platform "tributary.dev/libs/app"
 	"tributary.dev/libs/bus"
 )
 
@@ -84,7 +85,7 @@ func serveBare(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	defer runtime.KeepAlive(make([]byte, 96<<20)) // as the mesh's services have it: the collector runs as seldom
+	defer runtime.KeepAlive(make([]byte, platform.HeapFloor)) // as the mesh's services have it: the collector runs as seldom
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -16,10 +16,10 @@ import (
 	"tributary.dev/libs/telemetry"
 )
 
-// heapFloor bytes are allocated and never touched, so they take no memory: the garbage collector counts them as live and
+// HeapFloor bytes are allocated and never touched, so they take no memory: the garbage collector counts them as live and
 // waits for as much garbage. Without them a service, whose live heap is small, collects a hundred times a second under
 // load, which costs a sixth of its processor time.
-const heapFloor = 96 << 20
+const HeapFloor = 96 << 20
 
 // Run builds the units' services and runs them until ctx ends, then stops them. It returns an error where
 // something could not be started, or had to be left behind when stopping took too long; whatever was
@@ -28,7 +28,7 @@ func (p *Platform) Run(ctx context.Context, units ...Unit) (err error) {
 	r := &run{p: p, directory: access.NewDirectory(p.Bus, p.Clock.Now), timeAsked: make(chan struct{})}
 	defer func() { err = errors.Join(err, r.unwind()) }()
 	if len(units) == 1 { // all services together live on more than that
-		defer runtime.KeepAlive(make([]byte, heapFloor))
+		defer runtime.KeepAlive(make([]byte, HeapFloor))
 	}
 	if err := r.build(ctx, units); err != nil {
 		return err

@@ -210,7 +210,8 @@ func migratePostgres(ctx context.Context, pool *sql.DB, of Config, files fs.FS) 
 		return err
 	}
 	defer func() { _ = patient.Close() }() // its work is done, or the error is told
-	const every = 5                        // seconds: another replica may be at it
+
+	const every = 5 // seconds: another replica may be at it
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(every, uint64(migrationTimeout.Seconds()+60)/every))
 	if err != nil {
 		return err
