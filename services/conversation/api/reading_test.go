@@ -89,6 +89,21 @@ func TestConversationsComeNewestFirstAndByWhatTheyAreFilteredBy(t *testing.T) {
 	})
 }
 
+// A list goes through buckets of time, several conversations in each: none is left out at the edge of one.
+func TestAListGoesThroughAllTimes(t *testing.T) {
+	each(t, func(t *testing.T, h *house) {
+		var want []string
+		for i := range 9 {
+			p := h.person(us, fmt.Sprintf("+4179000000%d", i), "Ada", 1)
+			want = append(want, h.talk(p, start.UnixMicro()+int64(i)*25_000_000, nil))
+		}
+		slices.Reverse(want)
+		if got := ids(walk[api.Conversation](h, "/v1/conversations"), conversationID); !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
 func TestAConversationCountsWhatWasNotRead(t *testing.T) {
 	each(t, func(t *testing.T, h *house) {
 		p := h.person(us, "+41790000001", "Ada", 1)
